@@ -1,0 +1,10 @@
+-- SPDX-License-Identifier: MIT
+-- What the library and its examples may know is what every Lua has: no global beyond it.
+std = "min"
+cache = false
+max_line_length = 120
+
+-- Specs say for themselves what they need of which Lua.
+files["spec"] = { std = "max+busted" }
+files["**/*.rockspec"] = { std = "+rockspec" }
+files[".busted"] = { std = "max" }

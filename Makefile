@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+# `make help` lists the targets. Variables worth setting:
+#   LUA=luajit BUILD=build/luajit   another Lua, beside the first
+#   CI=1                            warnings are errors
+#   V=1                             show the compiler's commands
+#   SPEC=spec/url_spec.lua          one spec file
+#   PREFIX=dir DESTDIR=dir          where `make install` puts things
+
+LUA ?= lua5.4
+BUILD ?= build
+PREFIX ?= /usr/local
+CC ?= cc
+CFLAGS ?= -O2 -g
+SPEC ?= spec
+export LUA BUILD
+
+WARNINGS = -Wall -Wextra -Wpedantic -Wshadow
+ifneq ($(filter 1 true yes,$(CI)),)
+WARNINGS += -Werror
+endif
+C99 = -std=c99 $(WARNINGS) -fPIC -fvisibility=hidden
+Q = $(if $(V),,@)
+ifeq ($(shell uname -s),Darwin)
+SHARED = -bundle -undefined dynamic_lookup
+else
+SHARED = -shared
+endif
+
+# The binding is all that may see Lua's headers; what is about TLS goes to a library of its own.
+BINDING = lcore lvalue ltls
+TLS = tls ltls
+SOURCES = $(notdir $(basename $(wildcard src/*.c)))
+OBJ = $(BUILD)/obj
+CORE_OBJECTS = $(patsubst %,$(OBJ)/%.o,$(filter-out $(TLS),$(SOURCES)))
+TLS_OBJECTS = $(patsubst %,$(OBJ)/%.o,$(filter $(TLS),$(SOURCES)))
+LIBRARIES = $(BUILD)/redio/core.so $(if $(TLS_OBJECTS),$(BUILD)/redio/tls.so)
+
+# Asked for when a recipe runs, not before: `make setup` may only just have installed Lua.
+LUA_CFLAGS = $(shell tools/lua.sh cflags)
+LUA_VERSION = $(shell tools/lua.sh version)
+LUA_SHARE = $(DESTDIR)$(PREFIX)/share/lua/$(LUA_VERSION)
+LUA_LIB = $(DESTDIR)$(PREFIX)/lib/lua/$(LUA_VERSION)
+
+##@ Everyday
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+setup: ## install what is missing to build, run and test (Debian)
+	@tools/setup.sh build run test
+
+build: ## compile the C core to build/redio/core.so
+	@tools/lua.sh cflags >/dev/null
+	@$(MAKE) --no-print-directory $(LIBRARIES)
+
+demo: ## set up, build, start a private redis-server, run the quickstart
+	@tools/setup.sh build run
+	@$(MAKE) --no-print-directory build
+	@tools/demo.sh examples/quickstart.lua
+
+test: setup ## set up, build, run all specs (one: SPEC=spec/url_spec.lua)
+	@$(MAKE) --no-print-directory build
+	@tools/test.sh $(SPEC)
+
+lint: ## luacheck, clang-format, cppcheck and the laws of the design
+	@tools/setup.sh build lint
+	@$(MAKE) --no-print-directory build
+	@tools/lint.sh
+
+format: ## let clang-format lay out the C sources
+	clang-format -i src/*.c src/*.h
+
+install: build ## install under PREFIX (/usr/local), for a package under DESTDIR
+	@tools/install.sh '$(LUA_SHARE)' '$(LUA_LIB)' $(LIBRARIES)
+
+clean: ## remove what was built
+	rm -rf '$(BUILD)'
+
+# Below, room for what checks the core harder: asan, valgrind, fuzz, bench.
+
+# ----------------------------------------------------------------------------------------------
+
+# Every file is written beside its place and then moved there, so that two makes at once, or a test
+# that loads what another make is linking, never meet a half-written one.
+
+$(BUILD)/redio/core.so: $(CORE_OBJECTS)
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  LINK $@')
+	$(Q)$(CC) $(SHARED) $(CFLAGS) $(LDFLAGS) $^ -lm -o $@.$$$$ && mv -f $@.$$$$ $@
+
+$(BUILD)/redio/tls.so: $(TLS_OBJECTS)
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  LINK $@')
+	$(Q)$(CC) $(SHARED) $(CFLAGS) $(LDFLAGS) $^ -lssl -lcrypto -o $@.$$$$ && mv -f $@.$$$$ $@
+
+$(OBJ)/%.o: src/%.c $(OBJ)/flags
+	$(if $(V),,@echo '  CC   $<')
+	$(Q)$(CC) $(C99) $(CFLAGS) $(CPPFLAGS) $(if $(filter $*,$(BINDING)),$(LUA_CFLAGS)) \
+	  -MMD -MP -MT $@ -MF $@.$$$$.d -c $< -o $@.$$$$ && mv -f $@.$$$$.d $(@:.o=.d) && mv -f $@.$$$$ $@
+
+# Changes when the compiler, its flags or the Lua do, and then everything is compiled again.
+$(OBJ)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CC) $(C99) $(CFLAGS) $(CPPFLAGS) $(LUA) $(LUA_CFLAGS)' >$@.$$$$; \
+	  if cmp -s $@.$$$$ $@; then rm $@.$$$$; else mv -f $@.$$$$ $@; fi
+
+FORCE:
+
+-include $(wildcard $(OBJ)/*.d)
+
+.PHONY: help setup build demo test lint format install clean FORCE
+.DELETE_ON_ERROR:

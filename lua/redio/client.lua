@@ -1,0 +1,265 @@
+-- SPDX-License-Identifier: MIT
+-- A client: one shared connection that all its coroutines pipeline into, a pool of private ones, and its settings.
+
+local connection = require "redio.connection"
+local decode = require "redio.decode"
+local errors = require "redio.errors"
+local handle = require "redio.handle"
+local lock = require "redio.lock"
+local monitor = require "redio.monitor"
+local options = require "redio.options"
+local pool = require "redio.pool"
+local pubsub = require "redio.pubsub"
+local scan = require "redio.scan"
+local script = require "redio.script"
+local task = require "redio.task"
+local transaction = require "redio.transaction"
+local transports = require "redio.transport"
+
+local isyieldable = coroutine.isyieldable
+
+local M = {}
+
+---@class redio.Client
+---@field closed boolean
+local Client = {}
+
+local metatable = { __index = Client, __name = "redio.Client" }
+
+--- A fresh handle; handles are for one coroutine each.
+metatable.__call = handle.new
+
+function metatable:__tostring()
+  return ("redio.Client(%s, database %d%s)"):format(self.settings.address, self.settings.database,
+    self.closed and ", closed" or "")
+end
+
+--- A client. No I/O until it is used.
+---@param url string? see docs/reference.md; nil is redis://localhost:6379/0
+---@param opts table?
+---@return redio.Client
+--- Raises at once, naming it, when the URL or an option is wrong.
+function M.new(url, opts)
+  local settings = options.resolve(url, opts, 3)
+  if settings.tls then
+    error("TLS is not built into this version of redio: use redis:// or redis+unix://", 2)
+  end
+  local json = settings.json or decode.json
+  local self = setmetatable({
+    settings = settings,
+    transport = settings.transport or transports.default(),
+    json_encode = json.encode or decode.json.encode,
+    json_decode = json.decode or decode.json.decode,
+    closed = false,
+    reconnects = 0,
+    receivers = setmetatable({}, { __mode = "k" }),
+    _shared = nil,
+    _always_slow = not settings.multiplex or settings.decode ~= "none",
+  }, metatable)
+  self._on_connect = settings.on_connect and function(conn)
+    return self:_greet(conn)
+  end
+  self._pool = pool.new(settings, self.transport, { on_connect = self._on_connect })
+  return self
+end
+
+-- The user's on_connect, with a handle on the new connection.
+function Client:_greet(conn)
+  local greeter = handle.on(self, conn)
+  local ok, err = pcall(self.settings.on_connect, greeter)
+  greeter:_detach()
+  if not ok then error(err, 0) end
+end
+
+function Client:_closed_error()
+  return errors.new("PoolClosedError", "the client is closed", { address = self.settings.address, sent = "no" })
+end
+
+-- The shared connection, ready; opened when there is none.
+function Client:_shared_connection()
+  if self.closed then return nil, self:_closed_error() end
+  local conn = self._shared
+  if conn and conn.stale and not conn.lost then
+    -- answered as a read-only replica: the next one may find the master
+    self._shared = nil
+    conn:retire()
+    conn = nil
+  end
+  if not conn then
+    conn = connection.new(self.settings, self.transport, {
+      on_connect = self._on_connect,
+      on_lost = function(lost)
+        if self._shared == lost then self._shared = nil end
+        self.reconnects = self.reconnects + (lost.was_ready and 1 or 0)
+      end,
+    })
+    self._shared = conn
+    conn:open()
+  end
+  local ready, err = conn:wait_ready()
+  if not ready then return nil, err end
+  return conn
+end
+
+--- A handle with a private connection that does not reconnect, until it is closed.
+---@return redio.Handle
+function Client:connection()
+  return handle.private(self)
+end
+
+local function give_back(borrowed, ok, ...)
+  borrowed:close()
+  if not ok then error((...), 0) end
+  return ...
+end
+
+--- Calls `fn(handle)` with such a handle, and closes it whatever happens.
+---@param fn fun(handle: redio.Handle): ...
+---@return any ... what fn returned
+function Client:with_connection(fn)
+  if type(fn) ~= "function" then
+    error(("bad argument #1 to 'with_connection' (function expected, got %s)"):format(type(fn)), 2)
+  end
+  local borrowed = handle.private(self)
+  return give_back(borrowed, pcall(fn, borrowed))
+end
+
+--- A receiver of messages.
+---@param ... string channels to subscribe to
+---@return redio.Receiver
+function Client:pubsub(...)
+  return pubsub.new(self, ...)
+end
+
+--- An iterator of what the server does, a line for each command it executes.
+function Client:monitor()
+  return monitor.new(self)
+end
+
+--- WATCH `keys`, `fn(handle)` reads and queues, EXEC; again when a watched key changed.
+---@param keys string|string[]
+---@param fn fun(handle: redio.Handle)
+---@param opts table? retries: how many times more (default 16)
+---@return table|boolean results as from exec
+--- Raises WatchError when the keys changed each time.
+function Client:transaction(keys, fn, opts)
+  return transaction.run(self, keys, fn, opts)
+end
+
+--- A Lua script of the server's: call it with a list of keys and a list of arguments.
+---@param source string
+---@return redio.Script
+function Client:script(source)
+  return script.new(self, source)
+end
+
+--- Iterates over all keys: `for key in redis:scan{match = "user:*"} do`.
+---@param opts table? match, count, type
+function Client:scan(opts)
+  return scan.keys(self, opts)
+end
+
+--- Iterates over the fields and values of a hash.
+function Client:hscan(key, opts)
+  return scan.fields(self, key, opts)
+end
+
+--- Iterates over the members of a set.
+function Client:sscan(key, opts)
+  return scan.members(self, key, opts)
+end
+
+--- Iterates over the members and scores of a sorted set.
+function Client:zscan(key, opts)
+  return scan.scored(self, key, opts)
+end
+
+--- A lock that many clients compete for.
+---@param name string its key
+---@param opts table? timeout, blocking_timeout, see lock.lua
+---@return redio.Lock
+function Client:lock(name, opts)
+  return lock.new(self, name, opts)
+end
+
+--- Numbers about the connections, as they are now.
+---@return table stats connections, idle, waiting (callers without one), in_flight (chains), queued_bytes, reconnects, receivers
+function Client:stats()
+  local stats = { connections = self._pool.size, idle = #self._pool.idle, waiting = #self._pool.queue, in_flight = 0,
+    queued_bytes = 0, reconnects = self.reconnects, receivers = 0 }
+  local function add(conn)
+    local in_flight, bytes = conn:load()
+    stats.in_flight = stats.in_flight + in_flight
+    stats.queued_bytes = stats.queued_bytes + bytes
+  end
+  self._pool:each(add)
+  local shared = self._shared
+  if shared then
+    add(shared)
+    stats.connections = stats.connections + 1
+    if shared:load() == 0 then stats.idle = stats.idle + 1 end
+    stats.waiting = stats.waiting + #shared.openers
+  end
+  for receiver in pairs(self.receivers) do
+    if receiver.conn then stats.receivers = stats.receivers + 1 end
+  end
+  return stats
+end
+
+--- Closes connections: the idle ones with `{idle = true}`, else all, with whatever is in flight on them. The client stays usable.
+---@param opts table?
+function Client:disconnect(opts)
+  self._pool:close_idle()
+  local shared = self._shared
+  if opts and opts.idle then
+    if shared and shared.ready and shared:load() == 0 then shared:close() end
+    return
+  end
+  if shared then shared:close() end
+  self._pool:each(function(conn)
+    conn:close()
+  end)
+end
+
+local function in_flight(self)
+  local count = 0
+  if self._shared then count = self._shared:load() end
+  self._pool:each(function(conn)
+    if not conn.hold then count = count + (conn:load()) end
+  end)
+  return count
+end
+
+-- Waits until nothing is in flight, for so many seconds.
+local function drain(self, seconds)
+  local transport = self.transport
+  local deadline = transport.now() + seconds
+  while in_flight(self) > 0 and transport.now() < deadline do
+    local waiter = {}
+    transport.start_timer(math.min(0.005, seconds), function()
+      task.wake(waiter)
+    end)
+    task.wait(waiter)
+  end
+end
+
+--- Stops new work, lets what is in flight finish within `drain` seconds, and closes everything. Again: does nothing.
+---@param opts table? drain: seconds, default 1
+function Client:close(opts)
+  if self._closing then return end
+  local seconds = opts and opts.drain or 1
+  if not isyieldable() and not self.transport.in_loop() and in_flight(self) > 0 and seconds > 0 then
+    return task.block(self.transport, self.close, self, opts)
+  end
+  self._closing, self.closed = true, true
+  self._pool:stop()
+  if isyieldable() and seconds > 0 then drain(self, seconds) end
+  self:disconnect()
+  self.transport.flush()
+end
+
+metatable.__close = function(self)
+  self:close()
+end
+
+return M

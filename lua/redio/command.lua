@@ -1,0 +1,93 @@
+-- SPDX-License-Identifier: MIT
+-- Finding a command by its name or its method's, and its descriptor for the core, made when it is first used.
+
+local commands = require "redio.commands"
+local core = require "redio.core"
+local text = require "redio.text"
+
+local M = {}
+
+---@class redio.Command
+---@field name string "CONFIG GET"
+---@field entry table its line in commands.lua
+---@field core userdata what core.encode takes
+
+local records = {} -- name -> record
+local by_method = {} -- method -> name
+
+local methods = {} -- all of them, for hints
+for name in pairs(commands) do
+  local method = name:lower():gsub("[ -]", "_")
+  by_method[method] = name
+  methods[#methods + 1] = method
+end
+by_method.delete = "DEL"
+
+-- A name that nobody knows is sent as it is; so many different ones get a name in error texts.
+local MOST_UNKNOWN = 1000
+local unknown_count = 0
+local nameless
+
+local function new_record(name, entry, reply)
+  local spec = { name = name }
+  for key, value in pairs(entry) do
+    spec[key] = value
+  end
+  spec.reply = reply or entry.reply
+  if reply then spec.variants = nil end
+  return { name = name, entry = entry, core = core.command(spec) }
+end
+
+--- The command of that name, in upper case, words apart by one space; nil when the table does not have it.
+---@return redio.Command?
+function M.find(name)
+  local record = records[name]
+  if not record and commands[name] then
+    record = new_record(name, commands[name])
+    records[name] = record
+  end
+  return record
+end
+
+--- The same command with another reply shape.
+---@return redio.Command
+function M.shaped(name, reply)
+  local key = name .. "\0" .. reply
+  records[key] = records[key] or new_record(name, commands[name], reply)
+  return records[key]
+end
+
+--- A command that the table does not have.
+---@return redio.Command
+function M.unknown(name)
+  local record = records[name]
+  if record then return record end
+  if unknown_count == MOST_UNKNOWN then
+    -- its words are encoded each time, but all share one id
+    nameless = nameless or core.command { name = "?" }
+    return { name = name, entry = { name = name, reply = "value" }, core = core.command({ name = name }, nameless) }
+  end
+  unknown_count = unknown_count + 1
+  record = new_record(name, { name = name, reply = "value" })
+  records[name] = record
+  return record
+end
+
+--- The name of the command that a method sends.
+---@return string?
+function M.of_method(method)
+  return by_method[method]
+end
+
+--- What to say of a method that is none.
+function M.no_such_method(method)
+  local near = text.did_you_mean(method, methods)
+  return ("no command '%s'%s; call(\"%s\", ...) sends any"):format(method, near, method:upper())
+end
+
+--- The words of a command's name in the table's form, and whatever a caller has put behind them.
+function M.words(name)
+  return (name:upper():gsub("^%s+", ""):gsub("%s+$", ""):gsub("%s+", " "))
+end
+
+return M

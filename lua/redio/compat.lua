@@ -1,0 +1,57 @@
+-- SPDX-License-Identifier: MIT
+-- What differs between Lua 5.3, 5.4, 5.5 and LuaJIT, found by looking for the feature itself. No other file
+-- asks which Lua it runs on.
+
+local rawget = rawget
+local floor = math.floor
+
+local M = {}
+
+local EXACT = 2 ^ 53 -- every integer up to here is a float, too
+
+---@type fun(list: table, first?: integer, last?: integer): ...
+M.unpack = rawget(table, "unpack") or rawget(_G, "unpack")
+
+---@type fun(...): table  the arguments as a list, and their number as `n`
+M.pack = rawget(table, "pack") or function(...)
+  return { n = select("#", ...), ... }
+end
+
+---Whether `local x <close>` is there.
+---@type boolean
+M.has_close = load("local x <close> = nil") ~= nil
+
+local math_type = rawget(math, "type")
+
+---Whether `n` is a number without a fraction that is known exactly: an integer, or a float within 2^53.
+---@param n any
+---@return boolean
+function M.is_integer(n)
+  if type(n) ~= "number" then
+    return false
+  end
+  if math_type and math_type(n) == "integer" then
+    return true
+  end
+  return n >= -EXACT and n <= EXACT and floor(n) == n
+end
+
+local newproxy = rawget(_G, "newproxy")
+
+---An object whose collection calls `fn`. Keep it as long as `fn` must not run. An error of `fn` is dropped: it
+---would surface in whatever code the collector happened to interrupt.
+---@param fn fun()
+---@return any
+function M.finalizer(fn)
+  local function collect()
+    pcall(fn)
+  end
+  if newproxy then -- LuaJIT calls __gc for userdata only
+    local proxy = newproxy(true)
+    getmetatable(proxy).__gc = collect
+    return proxy
+  end
+  return setmetatable({}, { __gc = collect })
+end
+
+return M

@@ -1,0 +1,345 @@
+-- SPDX-License-Identifier: MIT
+-- One connection: a core, a socket, and the coroutines that wait for its replies.
+--
+-- While something is in flight the connection holds itself alive and keeps the loop running; idle, it does neither, so
+-- that a client nobody refers to can be collected.
+
+local compat = require "redio.compat"
+local core = require "redio.core"
+local errors = require "redio.errors"
+local handshake = require "redio.handshake"
+local task = require "redio.task"
+
+local new_core = core.connection
+local resume = task.resume
+
+local M = {}
+
+-- core.submit's modes
+M.TEXT, M.PLACES, M.COLLECT, M.LIST, M.OWN, M.HANDSHAKE = 1, 2, 4, 8, 16, 32
+
+local busy = {} -- connections with something in flight
+
+---@class redio.Connection
+---@field core userdata
+---@field waiters table coroutines by slot, for the core
+---@field ready boolean
+---@field lost table? why it is gone
+local Connection = {}
+Connection.__index = Connection
+
+local core_next, core_feed, core_output, core_waiting
+do
+  local methods = getmetatable(new_core()).__index
+  core_next, core_feed = methods.next, methods.feed
+  core_output, core_waiting = methods.output, methods.waiting
+end
+
+--- A connection that is not yet open.
+---@param settings table from options.resolve
+---@param transport table
+---@param hooks table on_lost(conn, err), on_connect(conn)?, on_push(conn, kind, ...)?, receiver=boolean?, exclusive=boolean?
+function M.new(settings, transport, hooks)
+  local self = setmetatable({
+    core = new_core(hooks.receiver, settings.limits),
+    waiters = {},
+    settings = settings,
+    address = settings.address,
+    transport = transport,
+    hooks = hooks,
+    exclusive = hooks.exclusive or false,
+    patience = settings.read_timeout,
+    ready = false,
+    pumping = false,
+    flushing = false,
+    openers = {},
+  }, Connection)
+  if settings.null ~= nil then
+    self.waiters.null = settings.null
+    self.core:null()
+  end
+  local weak = setmetatable({ self = self }, { __mode = "v" })
+  self._flush = function()
+    return self:flush()
+  end
+  self._on_data = function(bytes)
+    local conn = weak.self
+    if conn then conn:_read(bytes) end
+  end
+  self._on_end = function(reason)
+    local conn = weak.self
+    if conn then conn:fail(conn:_closed_error(reason)) end
+  end
+  return self
+end
+
+function Connection:_closed_error(reason)
+  return errors.new("ConnectionClosedError",
+    reason and ("connection lost: " .. reason) or "connection closed by the server", { address = self.address })
+end
+
+-- opening -------------------------------------------------------------------------------------------------
+
+local function establish(self)
+  local ok, err = pcall(handshake.perform, self)
+  if self.lost then return end
+  if not ok then
+    if not errors.is(err) then err = errors.new("ConnectionError", tostring(err), { address = self.address }) end
+    return self:fail(err)
+  end
+  self.core:event "established"
+  self.ready = true
+  self:_stop_deadline()
+  local openers = self.openers
+  self.openers = {}
+  for i = 1, #openers do
+    task.wake(openers[i], true)
+  end
+  self:_settle()
+end
+
+function Connection:_connected(socket, reason)
+  self._attempt = nil
+  if self.lost then return socket and socket:close() end
+  if not socket then
+    return self:fail(errors.new("ConnectionError", "cannot connect: " .. reason, { address = self.address }))
+  end
+  self.socket = socket
+  self._guard = compat.finalizer(function()
+    socket:close()
+  end)
+  self.core:event "connected"
+  self:read_start()
+  resume(coroutine.create(establish), self)
+end
+
+--- Reads from the socket (again).
+function Connection:read_start()
+  self.socket:read_start(self._on_data, self._on_end)
+end
+
+function Connection:_stop_deadline()
+  if self._deadline then self.transport.stop_timer(self._deadline) end
+  self._deadline = nil
+end
+
+--- Starts to connect; `wait_ready` waits for it.
+function Connection:open()
+  local settings, transport = self.settings, self.transport
+  busy[self] = true
+  self.core:event "connect"
+  if settings.connect_timeout then
+    self._deadline = transport.start_timer(settings.connect_timeout, function()
+      self:fail(errors.new("TimeoutError", ("no connection within %g s (connect_timeout)"):format(settings.connect_timeout),
+        { address = self.address, sent = "no" }))
+    end)
+  end
+  self._attempt = transport.connect(settings, function(socket, reason)
+    self:_connected(socket, reason)
+  end)
+end
+
+--- Waits until it is ready.
+---@return boolean? ready, table? err why it is not
+function Connection:wait_ready()
+  if self.ready then return true end
+  if self.lost then return nil, self.lost end
+  local waiter = {}
+  self.openers[#self.openers + 1] = waiter
+  return task.wait(waiter)
+end
+
+-- writing -------------------------------------------------------------------------------------------------
+
+--- Sees to it that what was submitted is written: at the end of the read that is being worked on, or in the next turn of the
+--- loop, so that all that is submitted until then leaves in one write.
+function Connection:schedule()
+  self.flushing = true
+  if not busy[self] then self:_wake_up() end
+  if not self.pumping then self.transport.defer(self._flush) end
+end
+
+function Connection:flush()
+  if not self.flushing then return end
+  self.flushing = false
+  local data = core_output(self.core)
+  if data and self.socket then
+    self._on_write_error = self._on_write_error or function(reason)
+      self:fail(self:_closed_error(reason))
+    end
+    self.socket:write(data, self._on_write_error)
+  end
+end
+
+--- Sends the handle's pipeline; the caller yields for its results afterwards.
+---@return integer? slot false when no reply will come; nil and a word when it cannot be sent
+---@return thread|string
+function Connection:submit(pipeline, mode)
+  if not self.ready then mode = mode + M.HANDSHAKE end
+  local slot, co = self.core:submit(pipeline, self.waiters, mode)
+  if slot ~= nil then self:schedule() end
+  return slot, co
+end
+
+--- Nobody waits for that chain any more. Its reply is read and dropped where it belongs; a private connection, on which it may
+--- be a blocking command or half a transaction, is closed instead.
+function Connection:abandon(slot)
+  self.core:drop(self.waiters, slot)
+  if self.exclusive then self:close "its command was cancelled" end
+end
+
+-- reading -------------------------------------------------------------------------------------------------
+
+local function take(self, waiter, ...)
+  if waiter then
+    resume(waiter, ...)
+    return true
+  end
+  if waiter == false then
+    self:_unasked(...)
+    return not self.lost
+  end
+  local why = ...
+  if why then self:fail(errors.new("ProtocolError", why, { address = self.address })) end
+  return false
+end
+
+local function pump(self)
+  local connection, waiters = self.core, self.waiters
+  while take(self, core_next(connection, waiters)) do end
+end
+
+function Connection:_read(bytes)
+  self.active_at = self.transport.now()
+  self.pumping = true
+  local ok, err = core_feed(self.core, bytes), "not enough memory"
+  if ok then ok, err = pcall(pump, self) end
+  self.pumping = false
+  if not ok then self:fail(errors.new("ProtocolError", tostring(err), { address = self.address })) end
+  if self.flushing then self:flush() end
+  self:_settle()
+end
+
+--- A push, or a reply that nobody asked for: then nothing on this connection can be trusted any more.
+function Connection:_unasked(is_push, ...)
+  if is_push or self.hooks.receiver then
+    local on_push = self.hooks.on_push
+    if on_push then on_push(self, ...) end
+    return
+  end
+  local value = ...
+  if errors.is(value) then
+    self:fail(errors.complete(value, self.address))
+  else
+    self:fail(errors.new("ProtocolError", "a reply that nobody asked for", { address = self.address }))
+  end
+end
+
+-- busy and idle -------------------------------------------------------------------------------------------
+
+function Connection:_wake_up()
+  busy[self] = true
+  self.active_at = self.transport.now()
+  if self.socket then self.socket:counts(true) end
+  if self.patience and not self._watch then self:_watch_replies(self.patience) end
+end
+
+--- A peer that answers nothing for too long is taken for dead.
+function Connection:_watch_replies(seconds)
+  local transport = self.transport
+  self._watch = transport.start_timer(seconds, function()
+    self._watch = nil
+    if not busy[self] or self.lost or not self.patience then return end
+    local left = self.active_at + self.patience - transport.now()
+    if left > 0.0005 then return self:_watch_replies(left) end
+    self:fail(errors.new("TimeoutError", ("no reply within %g s (timeout)"):format(self.patience),
+      { address = self.address }))
+  end)
+  transport.timer_counts(self._watch, false)
+end
+
+--- How long a reply may take from now on; false: for ever.
+function Connection:set_patience(seconds)
+  if self.patience == seconds then return end
+  self.patience = seconds
+  if self._watch then
+    self.transport.stop_timer(self._watch)
+    self._watch = nil
+  end
+end
+
+--- Lets go of itself when nothing is in flight.
+function Connection:_settle()
+  if self.lost or not self.ready or self.flushing then return end
+  if core_waiting(self.core) == 0 and not self.hold then
+    if busy[self] then
+      busy[self] = nil
+      if self.socket then self.socket:counts(false) end
+    end
+    if self.retiring then self:close() end
+  end
+end
+
+--- Closes it as soon as nothing is in flight.
+function Connection:retire()
+  self.retiring = true
+  self:_settle()
+end
+
+--- Keeps the connection alive although nothing is in flight: a receiver that waits for messages.
+function Connection:keep(hold)
+  self.hold = hold
+  if hold then
+    busy[self] = true
+    if self.socket then self.socket:counts(true) end
+  else
+    self:_settle()
+  end
+end
+
+-- the end -------------------------------------------------------------------------------------------------
+
+local function tell(self, waiter, ...)
+  if not waiter then return false end
+  resume(waiter, ...)
+  return true
+end
+
+--- The connection is gone: closes the socket and tells everyone who waits. Only the first time counts.
+function Connection:fail(err)
+  if self.lost then return end
+  self.lost = err
+  self.was_ready = self.ready
+  self.ready = false
+  self.core:event "lose"
+  busy[self] = nil
+  self:_stop_deadline()
+  if self._watch then self.transport.stop_timer(self._watch) end
+  if self._attempt then self._attempt:cancel() end
+  if self.socket then self.socket:close() end
+  self.hooks.on_lost(self, err)
+  local openers = self.openers
+  self.openers = {}
+  for i = 1, #openers do
+    task.wake(openers[i], nil, err)
+  end
+  while tell(self, core_next(self.core, self.waiters)) do end
+end
+
+--- Closes the socket and nothing else: all that a finalizer may do.
+function Connection:hang_up()
+  if self.socket then self.socket:close() end
+end
+
+--- Closes it on purpose.
+function Connection:close(why)
+  self:fail(errors.new("ConnectionForcedCloseError", why or "closed by close()", { address = self.address }))
+end
+
+--- Chains in flight, bytes not written yet.
+function Connection:load()
+  local waiting, bytes = core_waiting(self.core)
+  return waiting, bytes + (self.socket and self.socket:unwritten() or 0)
+end
+
+return M

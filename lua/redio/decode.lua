@@ -1,0 +1,66 @@
+-- SPDX-License-Identifier: MIT
+-- Decoding modes: what is made of the bytes of a value.
+
+local cjson = require "cjson"
+local core = require "redio.core"
+
+local M = {}
+
+-- A cjson of our own, so that nobody's settings are changed: strict about numbers, deep enough.
+local json = cjson.new()
+json.decode_invalid_numbers(false)
+json.encode_invalid_numbers(false)
+json.encode_sparse_array(true)
+
+--- The JSON library that is used unless `options.json` brings another.
+M.json = { encode = json.encode, decode = json.decode }
+
+local function whole_number(s)
+  if not s:find "^%-?%d+$" or s:find "^%-?0%d" then return nil end
+  local n = tonumber(s)
+  -- what does not fit stays a string: nothing is lost
+  if n and core.number(n) == s then return n end
+end
+
+local function fraction(s)
+  if s:find "^%-?%d+%.?%d*[eE]?[+-]?%d*$" and not s:find "^%-?0%d" and not s:find "^%-?%d+$" then return tonumber(s) end
+end
+
+local literal = { ["true"] = true, ["false"] = true, null = true }
+local opening = { ["{"] = true, ["["] = true, ['"'] = true }
+
+--- JSON and numbers where the whole value parses as such, else the string.
+---@param s string
+---@param decode fun(s: string): any raises when it is no JSON
+function M.auto(s, decode)
+  local number = whole_number(s) or fraction(s)
+  if number then return number end
+  local first = s:match "^%s*(.)"
+  if not (opening[first] or literal[s]) then return s end
+  local ok, value = pcall(decode, s)
+  if ok then return value end
+  return s
+end
+
+--- The function that decodes one value, for a mode; nil where the core does it all.
+---@param mode "none"|"str"|"auto"|function
+---@param decode fun(s: string): any JSON
+function M.of_mode(mode, decode)
+  if type(mode) == "function" then return mode end
+  if mode == "auto" then
+    return function(s)
+      return M.auto(s, decode)
+    end
+  end
+  if mode == "str" then return core.strdecode end
+end
+
+--- Decodes the values that stand at `places`: a list of table, key, table, key.
+function M.places(places, count, fn)
+  for i = 1, count, 2 do
+    local container, key = places[i], places[i + 1]
+    container[key] = fn(container[key])
+  end
+end
+
+return M

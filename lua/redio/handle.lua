@@ -1,0 +1,581 @@
+-- SPDX-License-Identifier: MIT
+-- A handle: commands are queued by its methods and sent when it is awaited.
+--
+-- The queue is a pipeline of the core. Pipelines are lent to handles and come back to a free list when their replies are in,
+-- so that a handle made for one command costs one small table.
+
+local arguments = require "redio.arguments"
+local command = require "redio.command"
+local compat = require "redio.compat"
+local connection = require "redio.connection"
+local core = require "redio.core"
+local decode = require "redio.decode"
+local errors = require "redio.errors"
+local task = require "redio.task"
+
+local encode, new_pipeline = core.encode, core.pipeline
+local DONE, FAILED, LOST = core.DONE, core.FAILED, core.LOST
+local TEXT, PLACES, COLLECT, LIST, OWN =
+  connection.TEXT, connection.PLACES, connection.COLLECT, connection.LIST, connection.OWN
+local isyieldable, yield = coroutine.isyieldable, coroutine.yield
+local tasks, unpack = task.tasks, compat.unpack
+local setmetatable, type, error, select = setmetatable, type, error, select
+
+local core_submit = getmetatable(core.connection()).__index.submit
+
+local M = {}
+
+---@class redio.Handle
+local methods = {
+  -- what a handle is unless it says otherwise
+  _pipeline = false, -- what is queued
+  _conn = false, -- a connection of its own, while it has state there
+  _own = false, -- the pipeline that follows that state
+  _slow = false, -- something is set for the next await
+  _decode = false,
+  _timeout = false,
+  _no_pool = false,
+  _busy = false,
+  _guard = false,
+  _patience = false,
+  _private_client = false, -- its connection is its own for good
+  _greets = false, -- on_connect's
+  closed = false,
+  in_transaction = false,
+  in_pubsub = false,
+}
+
+local metatable = { __index = methods, __name = "redio.Handle" }
+
+-- pipelines -----------------------------------------------------------------------------------------------
+
+local free, free_count = {}, 0
+local MOST_FREE = 1024
+
+local function recycle(pipeline)
+  if free_count < MOST_FREE then
+    free_count = free_count + 1
+    free[free_count] = pipeline
+  end
+end
+
+local function borrow(self, level)
+  if self.closed then error("this handle is closed", level) end
+  local pipeline = self._own
+  if pipeline then
+    if self._busy then error("this handle is being awaited by another coroutine: each needs a handle of its own", level) end
+  elseif free_count > 0 then
+    pipeline = free[free_count]
+    free[free_count] = nil
+    free_count = free_count - 1
+  else
+    pipeline = new_pipeline()
+  end
+  self._pipeline = pipeline
+  return pipeline
+end
+
+-- queueing ------------------------------------------------------------------------------------------------
+
+--- The command to send and its plain arguments, for whatever the caller gave.
+local function expand(self, record, n, ...)
+  local json_encode = self._client.json_encode
+  local rewritten, list
+  if record.entry.rewrite then rewritten, list = arguments.rewrite(record.entry, n, ...) end
+  if rewritten then
+    record = command.find(rewritten)
+    return record, (arguments.expand(record.entry, json_encode, list.n, unpack(list, 1, list.n)))
+  end
+  local plain, other = arguments.expand(record.entry, json_encode, n, ...)
+  return other and command.find(other) or record, plain
+end
+
+local function queue(self, record, ...)
+  local refused = record.entry.refused
+  if refused then error(("%s cannot be queued on a handle: %s"):format(record.name, refused), 0) end
+  local list
+  record, list = expand(self, record, select("#", ...), ...)
+  if record.entry.timeout then self:_will_block(record, list) end
+  local ok, why = encode(self._pipeline or borrow(self, 0), record.core, unpack(list, 1, list.n))
+  if not ok then error(("bad call of '%s': %s"):format(record.name, why), 0) end
+end
+
+--- Queues what the core alone cannot: tables and booleans among the arguments, commands with a form of their own; and says
+--- what was wrong. To be called last (a tail call), so that errors are at the line of whoever called the method.
+local function queue_slowly(self, record, ...)
+  local ok, err = pcall(queue, self, record, ...)
+  if not ok then error(err, 2) end
+  return self
+end
+
+local function plain_method(record)
+  local descriptor = record.core
+  return function(self, ...)
+    if encode(self._pipeline or borrow(self, 3), descriptor, ...) then return self end
+    return queue_slowly(self, record, ...)
+  end
+end
+
+local function slow_method(record)
+  return function(self, ...)
+    return queue_slowly(self, record, ...)
+  end
+end
+
+--- The command that a name and perhaps the first argument stand for, and how many arguments that took.
+local function resolve(name, first)
+  name = command.words(name)
+  local record = command.find(name)
+  if record and record.entry.container and type(first) == "string" then
+    local sub = command.find(name .. " " .. first:upper())
+    if sub then return sub, 1 end
+  end
+  return record or command.unknown(name), 0
+end
+
+local function call(self, name, ...)
+  local record, taken = resolve(name, (...))
+  if taken == 1 then return queue_slowly(self, record, select(2, ...)) end
+  return queue_slowly(self, record, ...)
+end
+
+--- Queues any command, by name: `call("JSON.SET", key, path, value)`, `call("CONFIG GET", "save")`.
+---@param name string
+---@return redio.Handle
+function methods:call(name, ...)
+  if type(name) ~= "string" or not name:find "%S" then
+    error(("bad argument #1 to 'call' (a command's name expected, got %s)"):format(type(name)), 2)
+  end
+  return call(self, name, ...)
+end
+
+local function container_method(name)
+  return function(self, ...)
+    return call(self, name, ...)
+  end
+end
+
+local function new_method(name)
+  local record = command.find(name)
+  local entry = record.entry
+  if entry.method then return plain_method(command.shaped(entry.method.command, entry.method.reply)) end
+  if entry.container then return container_method(name) end
+  if entry.refused or entry.rewrite or entry.timeout then return slow_method(record) end
+  return plain_method(record)
+end
+
+-- A command's method is made when it is first used.
+setmetatable(methods, {
+  __index = function(_, key)
+    if type(key) ~= "string" then return nil end
+    if key:byte() == 95 then return nil end -- "_": a private field that is not set
+    local name = command.of_method(key)
+    if not name then error(command.no_such_method(key), 2) end
+    local method = new_method(name)
+    methods[key] = method
+    return method
+  end,
+})
+
+-- A blocking command may take its own time, and then the usual time for its reply.
+function methods:_will_block(record, list)
+  local seconds = arguments.timeout(record.entry, list.n, list)
+  if not seconds then return end -- does not block after all
+  if seconds == 0 or self._patience == math.huge then
+    self._patience = math.huge
+  else
+    self._patience = (self._patience or 0) + seconds
+  end
+end
+
+-- awaiting ------------------------------------------------------------------------------------------------
+
+-- Ends one exchange on a connection of the handle's own: keeps it while it has state, else gives it back.
+local function leave_private(self, conn, pipeline)
+  local in_multi, watching, dirty = pipeline:session()
+  self._busy = false
+  pipeline:settle()
+  if self._private_client or in_multi or watching or dirty then
+    self.in_transaction = in_multi
+    if self._conn ~= conn then self:_pin(conn, pipeline) end
+    return
+  end
+  self:_unpin()
+  self._client._pool:release(conn, not self._no_pool)
+  recycle(pipeline)
+end
+
+local function leave(self, conn, pipeline)
+  if conn.exclusive then return leave_private(self, conn, pipeline) end
+  recycle(pipeline)
+end
+
+--- The connection is of no more use to this handle.
+local function forsake(self, conn, pipeline)
+  if conn.exclusive then
+    self._busy = false
+    self:_unpin()
+    if self._private_client then self.closed = true end
+    self._client._pool:release(conn, false)
+  end
+  pipeline:reset()
+  recycle(pipeline)
+end
+
+local function decoded(self, collected, n, places)
+  local fn = self._fn
+  if places > 0 then decode.places(collected[2], places, fn) end
+  return collected[1], n
+end
+
+local function false_for_nil(self, n, ...)
+  local list = { ... }
+  local null = self._client.settings.null
+  for i = 1, n do
+    if list[i] == nil then list[i] = null == nil and false or null end
+  end
+  return list
+end
+
+--- Completes the error replies of a chain; the first is the one to raise.
+local function complete(conn, pipeline, failed, replies)
+  local count = pipeline:sent()
+  for i = 1, #failed do
+    failed[i].count = count
+    errors.complete(failed[i], conn.address)
+  end
+  if failed[1].kind == "ReadOnlyError" then conn.stale = true end
+  failed[1].replies = replies
+  return failed[1]
+end
+
+local exchange
+
+-- Whether a chain whose connection is lost may be sent once more.
+local function may_retry(self, conn, pipeline, tries, sent)
+  if not self._client.settings.retry or tries > 0 or self._client.closed or self._conn then return false end
+  if errors.is(conn.lost, "ConnectionForcedCloseError") or errors.is(conn.lost, "TimeoutError") then return false end
+  if not sent then return true end
+  local _, readonly = pipeline:flags()
+  return readonly
+end
+
+local function lost_error(conn, sent)
+  local cause = conn.lost
+  return errors.new(cause.kind, cause.message,
+    { address = conn.address, sent = sent and "maybe" or "no", code = cause.code, cause = cause })
+end
+
+-- Everything but success: what the wait ended with instead.
+local function unhappy(self, conn, pipeline, mode, tries, slot, token, ...)
+  if token == FAILED then
+    local failed, first, n, places = ...
+    if mode >= COLLECT and mode % 8 >= COLLECT then
+      local list = decoded(self, first, n, places)
+      local err = complete(conn, pipeline, failed, list)
+      leave(self, conn, pipeline)
+      if mode % 16 >= LIST then return list end
+      error(err, 0)
+    end
+    local err = complete(conn, pipeline, failed, false_for_nil(self, select("#", ...) - 1, select(2, ...)))
+    leave(self, conn, pipeline)
+    error(err, 0)
+  end
+  if token == LOST then
+    local sent = ...
+    if may_retry(self, conn, pipeline, tries, sent) then return exchange(self, pipeline, mode, tries + 1) end
+    local err = lost_error(conn, sent)
+    forsake(self, conn, pipeline)
+    error(err, 0)
+  end
+  -- cancelled, out of time, or resumed by a stranger
+  local reason = task.interrupted(token)
+  if token ~= task.CANCEL then conn:abandon(slot) end
+  if errors.is(reason, "TimeoutError") and reason.stage then
+    reason.message = ("no reply within %g s (timeout)"):format(reason.stage)
+    reason.sent = "maybe"
+  end
+  if conn.exclusive then conn:close "its command was cancelled" end
+  forsake(self, conn, pipeline)
+  error(reason, 0)
+end
+
+local function settle(self, conn, pipeline, mode, tries, slot, token, ...)
+  if token ~= DONE then return unhappy(self, conn, pipeline, mode, tries, slot, token, ...) end
+  if mode % 8 >= COLLECT then
+    local list, n = decoded(self, ...)
+    leave(self, conn, pipeline)
+    if mode % 16 >= LIST then return list end
+    return unpack(list, 1, n)
+  end
+  leave(self, conn, pipeline)
+  return ...
+end
+
+--- Marks where the coroutine waits, so that its task can be cancelled there.
+local function mark(co, conn, slot)
+  local record = tasks[co]
+  if record then
+    record._conn, record._slot = conn, slot
+  end
+end
+
+-- The connection for a chain: the handle's own, a private one, or the shared one; ready.
+local function route(self, pipeline)
+  local client = self._client
+  local is_private = self._private_client or self._no_pool or pipeline:flags()
+  if self._conn then
+    if self._conn.lost then return nil, lost_error(self._conn, false) end
+    return self._conn
+  end
+  if self.closed then return nil, errors.new("ConnectionClosedError", "this handle is closed") end
+  if is_private or not client.settings.multiplex then
+    local conn, err = client._pool:acquire()
+    if conn and self._private_client then self:_pin(conn, pipeline) end
+    return conn, err
+  end
+  return client:_shared_connection()
+end
+
+local function refused(why)
+  if why == "results" then
+    return "these are more results than a call can return: use replies(), which returns them as one list"
+  end
+  return "not enough memory"
+end
+
+local function patience(self, conn, pipeline)
+  if not conn.exclusive then return end
+  local usual = conn.settings.read_timeout
+  local own = self._patience
+  self._patience = false
+  local _, _, blocking = pipeline:flags()
+  if not blocking then
+    conn:set_patience(usual)
+  elseif own == math.huge or not usual then
+    conn:set_patience(false)
+  else
+    conn:set_patience(usual + (own or 0))
+  end
+end
+
+function exchange(self, pipeline, mode, tries)
+  if task.cancelling > 0 then task.check_cancelled((coroutine.running())) end
+  local conn, err = route(self, pipeline)
+  if not conn then
+    pipeline:reset()
+    recycle(pipeline)
+    if self._conn then self:_unpin() end
+    error(err, 0)
+  end
+  if conn.exclusive then
+    self._busy = true
+    patience(self, conn, pipeline)
+  end
+  local slot, co = conn:submit(pipeline, (self._conn or conn.exclusive) and mode + OWN or mode)
+  if slot == nil then
+    forsake(self, conn, pipeline)
+    error(refused(co), 0)
+  end
+  if slot == false then -- CLIENT REPLY OFF: nothing will come
+    leave(self, conn, pipeline)
+    return
+  end
+  if mode >= COLLECT and mode % 8 >= COLLECT then conn.waiters[2 * slot + 2] = { {}, {} } end
+  mark(co, conn, slot)
+  return settle(self, conn, pipeline, mode, tries, slot, yield())
+end
+
+--- What the next await is to do with values: the mode for the core; `_fn` decodes where the core cannot.
+local function decoding(self, mode)
+  local how = self._decode or self._client.settings.decode
+  if how == "str" then return mode + TEXT end
+  if how == "none" then return mode end
+  self._fn = decode.of_mode(how, self._client.json_decode)
+  return mode % 8 >= COLLECT and mode + PLACES or mode + PLACES + COLLECT
+end
+
+--- What was set for this await only.
+local function reset_modifiers(self)
+  self._slow, self._decode, self._timeout = false, false, false
+end
+
+local function await_with(self, pipeline, mode, timeout)
+  if not timeout then return exchange(self, pipeline, mode, 0) end
+  local transport = self._client.transport
+  local err = errors.new("TimeoutError", ("no connection within %g s (timeout)"):format(timeout),
+    { address = self._client.settings.address, sent = "no", stage = timeout })
+  return task.with_deadline(transport, timeout, err, exchange, self, pipeline, mode, 0)
+end
+
+local function await_slowly(self, mode)
+  if not isyieldable() then return task.block(self._client.transport, await_slowly, self, mode) end
+  if self._client.closed then
+    self:clear()
+    error(errors.new("PoolClosedError", "the client is closed", { address = self._client.settings.address, sent = "no" }), 0)
+  end
+  local pipeline, timeout = self._pipeline, self._timeout
+  if not pipeline or pipeline:count() == 0 then
+    reset_modifiers(self)
+    if mode >= LIST then return {} end
+    return
+  end
+  mode = decoding(self, mode)
+  reset_modifiers(self)
+  self._pipeline = false
+  return await_with(self, pipeline, mode, timeout)
+end
+
+--- Sends what is queued and waits.
+---@return any ... the results, in order
+--- Raises the first error reply after all replies are in (with its `index` in the chain, and all `replies`), or what became of
+--- the connection.
+function methods:await()
+  local pipeline, client = self._pipeline, self._client
+  local conn = client._shared
+  if not pipeline or not conn or self._slow or client._always_slow or task.cancelling > 0 then
+    return await_slowly(self, 0)
+  end
+  local slot, co = core_submit(conn.core, pipeline, conn.waiters, 0)
+  if not slot then return await_slowly(self, 0) end
+  self._pipeline = false
+  if not conn.flushing then conn:schedule() end
+  local record = tasks[co]
+  if record then
+    record._conn, record._slot = conn, slot
+  end
+  return settle(self, conn, pipeline, 0, 0, slot, yield())
+end
+
+metatable.__call = methods.await
+
+--- Sends what is queued and waits.
+---@return table results in one list; error replies stay in their places as error objects
+function methods:replies()
+  return await_slowly(self, COLLECT + LIST)
+end
+
+-- modifiers of the next await -----------------------------------------------------------------------------
+
+local function set_decode(self, how)
+  self._decode, self._slow = how, true
+  return self
+end
+
+--- Values as text: bytes that are no UTF-8 become surrogates, which `redio.strencode` undoes.
+function methods:strdecode()
+  return set_decode(self, "str")
+end
+
+--- Values as JSON and numbers where they parse as such.
+function methods:autodecode()
+  return set_decode(self, "auto")
+end
+
+--- Values through a function of one's own.
+---@param fn fun(bytes: string): any
+function methods:decoder(fn)
+  if type(fn) ~= "function" then error(("bad argument #1 to 'decoder' (function expected, got %s)"):format(type(fn)), 2) end
+  return set_decode(self, fn)
+end
+
+--- The next await may take that long, from its start to its last reply.
+---@param s number seconds
+function methods:timeout(s)
+  if type(s) ~= "number" or not (s >= 0) then
+    error(("bad argument #1 to 'timeout' (seconds, a number of 0 or more, expected, got %s)"):format(tostring(s)), 2)
+  end
+  self._timeout, self._slow = s, true
+  return self
+end
+
+--- Its connection is closed rather than used again.
+function methods:prevent_pooling()
+  self._no_pool, self._slow = true, true
+  return self
+end
+
+-- the queue and the connection ----------------------------------------------------------------------------
+
+--- How many commands are queued.
+---@return integer
+function methods:queued()
+  return self._pipeline and (self._pipeline:count()) or 0
+end
+
+--- Forgets the queued commands.
+function methods:clear()
+  local pipeline = self._pipeline
+  if pipeline then
+    pipeline:clear()
+    self._pipeline = self._own
+    if not self._own then recycle(pipeline) end
+  end
+  self._patience = false
+  reset_modifiers(self)
+  return self
+end
+
+function methods:_pin(conn, pipeline)
+  self._conn, self._own = conn, pipeline
+  self._guard = self._client._pool:guard(conn)
+end
+
+function methods:_unpin()
+  if not self._conn then return end
+  self._conn, self._own, self._guard, self._pipeline = false, false, false, false
+  self.in_transaction = false
+end
+
+--- Gives back what the handle holds: its connection, with its state, is closed; queued commands are forgotten.
+function methods:close()
+  self:clear()
+  local conn = self._conn
+  if conn then
+    self:_unpin()
+    self._client._pool:release(conn, false)
+  end
+  if self._private_client then self.closed = true end
+end
+
+metatable.__close = methods.close
+
+function metatable:__tostring()
+  return ("redio.Handle(%s, %d queued)"):format(self._client.settings.address, self:queued())
+end
+
+-- For redis:transaction: whether MULTI is open once what is queued is sent.
+function methods:_opens_transaction()
+  local pipeline = self._pipeline or self._own
+  return pipeline and (pipeline:session())
+end
+
+-- For redis:transaction: MULTI in front of what is queued.
+function methods:_wrap_transaction()
+  local ok, why = self._pipeline:wrap(command.find("MULTI").core)
+  if not ok then error(why, 3) end
+end
+
+-- For on_connect: the handle is of no more use.
+function methods:_detach()
+  self._conn = false
+  self:clear()
+  self.closed = true
+end
+
+--- A fresh handle.
+function M.new(client)
+  return setmetatable({ _client = client, _pipeline = false }, metatable)
+end
+
+--- A handle with a connection of its own, until it is closed.
+function M.private(client)
+  return setmetatable({ _client = client, _pipeline = false, _private_client = true, _slow = true }, metatable)
+end
+
+--- A handle on a connection that is being greeted.
+function M.on(client, conn)
+  return setmetatable({ _client = client, _pipeline = false, _conn = conn, _greets = true, _slow = true }, metatable)
+end
+
+return M

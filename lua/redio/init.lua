@@ -1,0 +1,22 @@
+-- SPDX-License-Identifier: MIT
+-- redio, the Redis client for Lua: the public face, and nothing else.
+
+local client = require "redio.client"
+local core = require "redio.core"
+local errors = require "redio.errors"
+local task = require "redio.task"
+local url = require "redio.url"
+
+return {
+  _VERSION = "redio 0.1.0",
+  Redis = client.new,
+  run = task.run,
+  spawn = task.spawn,
+  gather = task.gather,
+  sleep = task.sleep,
+  with_timeout = task.with_timeout,
+  parse_url = url.parse,
+  null = core.null,
+  strencode = core.strencode,
+  errors = errors,
+}

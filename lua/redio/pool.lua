@@ -1,0 +1,197 @@
+-- SPDX-License-Identifier: MIT
+-- Private connections: a bounded number, idle ones kept, callers served in the order in which they came.
+
+local compat = require "redio.compat"
+local connection = require "redio.connection"
+local errors = require "redio.errors"
+local task = require "redio.task"
+
+local M = {}
+
+---@class redio.Pool
+local Pool = {}
+Pool.__index = Pool
+
+function M.new(settings, transport, hooks)
+  return setmetatable({
+    settings = settings,
+    transport = transport,
+    hooks = hooks or {},
+    all = {}, -- connection -> true
+    size = 0,
+    idle = {}, -- the one used last comes last
+    queue = {}, -- waiters, first come first
+    orphans = {}, -- their holders were collected
+    closed = false,
+  }, Pool)
+end
+
+local function remove(list, item)
+  for i = 1, #list do
+    if list[i] == item then return table.remove(list, i) end
+  end
+end
+
+--- Gives the next in the queue what has become free: a connection, or the right to open one.
+function Pool:_serve(conn)
+  while #self.queue > 0 do
+    local waiter = table.remove(self.queue, 1)
+    if waiter.co then return task.wake(waiter, conn or true) or true end
+  end
+  return false
+end
+
+function Pool:_forget(conn)
+  if not self.all[conn] then return end
+  self.all[conn] = nil
+  self.size = self.size - 1
+  remove(self.idle, conn)
+  self:_serve()
+end
+
+function Pool:_open(extra)
+  local hooks = { exclusive = true, receiver = extra and extra.receiver, on_push = extra and extra.on_push,
+    on_connect = self.hooks.on_connect }
+  hooks.on_lost = function(conn, err)
+    self:_forget(conn)
+    if conn.on_lost then conn:on_lost(err) end
+  end
+  local conn = connection.new(self.settings, self.transport, hooks)
+  self.all[conn] = true
+  self.size = self.size + 1
+  conn:open()
+  return conn
+end
+
+local function closed_error(self)
+  return errors.new("PoolClosedError", "the client is closed", { address = self.settings.address, sent = "no" })
+end
+
+--- Waits for a place; the connection that was handed over, or true for the right to open one.
+function Pool:_wait(deadline)
+  local patience = self.settings.pool_timeout
+  local transport, waiter = self.transport, {}
+  local seconds = patience or math.huge
+  if deadline then seconds = math.min(seconds, deadline - transport.now()) end
+  local function full()
+    return errors.new("TimeoutError", ("all %d connections are in use and none came free within %g s (max_connections, %s)")
+      :format(self.size, math.max(seconds, 0), seconds == patience and "pool_timeout" or "timeout"),
+      { address = self.settings.address, sent = "no" })
+  end
+  if seconds <= 0 then return nil, full() end
+  table.insert(self.queue, waiter)
+  local timer = seconds < math.huge and transport.start_timer(seconds, function()
+    remove(self.queue, waiter)
+    task.wake(waiter, nil, full())
+  end)
+  waiter.abandon = function()
+    remove(self.queue, waiter)
+    if timer then transport.stop_timer(timer) end
+  end
+  local conn, err = task.wait(waiter)
+  if timer then transport.stop_timer(timer) end
+  return conn, err
+end
+
+--- A connection that is ready, for the caller alone until `release`.
+---@param deadline number? on the transport's clock
+---@param extra table? {receiver=, on_push=}: always a new connection
+---@return redio.Connection? conn
+---@return table? err
+function Pool:acquire(deadline, extra)
+  if self.closed then return nil, closed_error(self) end
+  self:_reap()
+  local conn = not extra and #self.queue == 0 and table.remove(self.idle)
+  if conn then
+    conn.in_use = true
+    return conn
+  end
+  if self.size >= self.settings.max_connections then
+    if extra and #self.idle > 0 then
+      table.remove(self.idle, 1):close()
+    else
+      local err
+      conn, err = self:_wait(deadline)
+      if not conn then return nil, err end
+      if self.closed then return nil, closed_error(self) end
+      if conn ~= true and extra then
+        conn:close()
+        conn = true
+      end
+    end
+  end
+  if not conn or conn == true then conn = self:_open(extra) end
+  conn.in_use = true
+  local ok, ready, err = pcall(conn.wait_ready, conn)
+  if not ok then -- cancelled while it was connecting
+    self:release(conn)
+    error(ready, 0)
+  end
+  if not ready then return nil, err end
+  return conn
+end
+
+--- Gives a connection back; one whose session is not as it was in the beginning is closed.
+---@param clean boolean?
+function Pool:release(conn, clean)
+  conn.in_use = false
+  if conn.lost then return end
+  local in_flight = conn:load()
+  if not clean or self.closed or not conn.ready or in_flight > 0 then return conn:close() end
+  conn:set_patience(self.settings.read_timeout)
+  if #self.queue > 0 then
+    conn.in_use = true
+    if self:_serve(conn) then return end
+    conn.in_use = false
+  end
+  table.insert(self.idle, conn)
+end
+
+--- An object for whoever holds the connection: when it is collected the connection was dropped, and is closed.
+function Pool:guard(conn)
+  local orphans, transport = self.orphans, self.transport
+  return compat.finalizer(function()
+    if conn.lost or not conn.in_use then return end
+    conn:hang_up()
+    orphans[#orphans + 1] = conn
+    if transport.in_loop() then transport.defer(function()
+      self:_reap()
+    end) end
+  end)
+end
+
+--- Forgets connections whose holders were collected. Not done by the finalizer: it wakes those who wait for a place.
+function Pool:_reap()
+  while #self.orphans > 0 do
+    table.remove(self.orphans):close "its holder was dropped"
+  end
+end
+
+function Pool:close_idle()
+  while #self.idle > 0 do
+    table.remove(self.idle):close()
+  end
+end
+
+function Pool:each(fn)
+  local list = {}
+  for conn in pairs(self.all) do
+    list[#list + 1] = conn
+  end
+  for i = 1, #list do
+    fn(list[i])
+  end
+end
+
+--- No new work from now on; those who wait for a place are told.
+function Pool:stop()
+  self.closed = true
+  local queue = self.queue
+  self.queue = {}
+  for i = 1, #queue do
+    task.wake(queue[i], nil, closed_error(self))
+  end
+  self:close_idle()
+end
+
+return M

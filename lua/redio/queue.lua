@@ -1,0 +1,48 @@
+-- SPDX-License-Identifier: MIT
+-- First in, first out.
+
+local M = {}
+M.__index = M
+
+function M.new()
+  return setmetatable({ first = 1, last = 0 }, M)
+end
+
+function M:push(item)
+  local last = self.last + 1
+  self.last = last
+  self[last] = item
+end
+
+--- The oldest item; nil when there is none.
+function M:pop()
+  local first = self.first
+  if first > self.last then return nil end
+  local item = self[first]
+  self[first] = nil
+  if first == self.last then
+    self.first, self.last = 1, 0
+  else
+    self.first = first + 1
+  end
+  return item
+end
+
+function M:count()
+  return self.last - self.first + 1
+end
+
+--- Takes an item out of the middle.
+function M:remove(item)
+  local kept = M.new()
+  for i = self.first, self.last do
+    if self[i] ~= item then kept:push(self[i]) end
+    self[i] = nil
+  end
+  self.first, self.last = 1, 0
+  for i = 1, kept.last do
+    self:push(kept[i])
+  end
+end
+
+return M

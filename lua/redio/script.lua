@@ -1,0 +1,42 @@
+-- SPDX-License-Identifier: MIT
+-- Scripts: sent by their digest, and whole when the server does not know it.
+
+local errors = require "redio.errors"
+local handle = require "redio.handle"
+
+local M = {}
+
+---@class redio.Script
+---@field sha string? the server's name for it, once it is known
+local Script = {}
+Script.__index = Script
+
+function M.new(client, source)
+  if type(source) ~= "string" then
+    error(("bad argument #1 to 'script' (source text expected, got %s)"):format(type(source)), 3)
+  end
+  return setmetatable({ _client = client, _source = source }, Script)
+end
+
+-- The server computes the digest: SHA-1 is not ours to have.
+local function load_script(self)
+  self.sha = handle.new(self._client):script_load(self._source):await()
+end
+
+--- Runs the script.
+---@param keys string[]? KEYS
+---@param args any[]? ARGV
+---@return any ... its results
+function Script:__call(keys, args)
+  keys, args = keys or {}, args or {}
+  if type(keys) == "string" then keys = { keys } end
+  if not self.sha then load_script(self) end
+  local list = handle.new(self._client):evalsha(self.sha, keys, args):replies()
+  if errors.is(list[1], "NoScriptError") then
+    return handle.new(self._client):eval(self._source, keys, args):await()
+  end
+  if errors.is(list[1]) then error(list[1], 0) end
+  return handle.result(list[1])
+end
+
+return M

@@ -1,0 +1,405 @@
+-- SPDX-License-Identifier: MIT
+-- Coroutines that wait: parking and waking them, and tasks that can be joined and cancelled.
+--
+-- Whoever parks is woken with a token of the waker's as first value, so that a coroutine which somebody else resumes
+-- meanwhile is noticed instead of taking a stranger's value for its own.
+
+local compat = require "redio.compat"
+local errors = require "redio.errors"
+local transports = require "redio.transport"
+
+local create, co_resume, status = coroutine.create, coroutine.resume, coroutine.status
+local running, yield, isyieldable = coroutine.running, coroutine.yield, coroutine.isyieldable
+local pack, unpack = compat.pack, compat.unpack
+
+local M = {}
+
+-- coroutine -> task, for those that were started here
+local tasks = setmetatable({}, { __mode = "k" })
+M.tasks = tasks
+
+-- how many tasks are to be cancelled when they next wait
+M.cancelling = 0
+
+local CANCEL = {}
+M.CANCEL = CANCEL
+
+local host -- the default transport, looked up when it is first needed
+
+local function default_host()
+  host = host or transports.default()
+  return host
+end
+
+---@class redio.Task
+local Task = {}
+Task.__index = Task
+
+local finish
+
+--- Resumes a coroutine and sees to the error it may end with. Never raises.
+local function resume(co, ...)
+  local ok, err = co_resume(co, ...)
+  if ok then return end
+  local task = tasks[co]
+  local trace = debug.traceback(co, type(err) == "string" and err or nil)
+  if type(err) == "string" then err = trace end
+  if task then
+    if errors.is(err) then rawset(err, "traceback", trace) end
+    finish(task, false, err)
+  else
+    default_host().uncaught(err)
+  end
+end
+M.resume = resume
+
+local function cancelled_error()
+  return errors.new("CancelledError", "the task was cancelled")
+end
+
+--- Raises in a task that was cancelled while it was not waiting.
+function M.check_cancelled(co)
+  local task = tasks[co]
+  if task and task._cancel then
+    task._cancel = nil
+    M.cancelling = M.cancelling - 1
+    error(task._reason or cancelled_error(), 0)
+  end
+end
+
+--- What to raise for a resumption that was not the awaited one.
+function M.interrupted(token)
+  if token == CANCEL then
+    local task = tasks[running()]
+    return task and task._reason or cancelled_error()
+  end
+  return "this coroutine was waiting in redio and somebody else resumed it"
+end
+
+local function woken(waiter, token, ...)
+  waiter.co = nil
+  if token == waiter then return ... end
+  if waiter.abandon then waiter.abandon(waiter) end
+  error(M.interrupted(token), 0)
+end
+
+--- Parks the running coroutine until `wake(waiter, ...)`; returns what wake was given. The waiter is a table of the
+--- caller's; its `abandon(waiter)` is called when the wait ends in any other way.
+function M.wait(waiter)
+  local co = running()
+  if M.cancelling > 0 then M.check_cancelled(co) end
+  waiter.co = co
+  local task = tasks[co]
+  if task then task._waiter = waiter end
+  return woken(waiter, yield())
+end
+
+--- Wakes who waits; does nothing when nobody does (any more).
+function M.wake(waiter, ...)
+  local co = waiter.co
+  if co then
+    waiter.co = nil
+    resume(co, waiter, ...)
+  end
+end
+
+--- Runs `fn(...)` in a coroutine and the loop until it ends. For the main coroutine, which cannot wait.
+---@param transport table? the default one when nil
+function M.block(transport, fn, ...)
+  transport = transport or default_host()
+  if transport.in_loop() then
+    error("this would wait, but here nothing can: the loop is running and this is no coroutine that may yield; "
+      .. "use coroutine.wrap, redio.spawn or redio.run", 3)
+  end
+  local task = M.start(fn, ...)
+  local ok = transport.run(function()
+    return task._done
+  end)
+  if not ok then error("this would wait for ever: the loop has nothing left to do", 3) end
+  return task:_result()
+end
+
+--- Whether the caller can wait; when not, it is to be run by `block`.
+M.can_wait = isyieldable
+
+-- tasks ---------------------------------------------------------------------------------------------------
+
+-- failed tasks that nobody has joined yet
+local unjoined = setmetatable({}, { __mode = "k" })
+
+--- Keeps the error of a task that nobody has joined: when the task is dropped, the error reaches the host.
+local function keep_error(task)
+  local box = { err = task._values[1] }
+  unjoined[task] = box
+  task._guard = compat.finalizer(function()
+    if box.joined then return end
+    if default_host().in_loop() then
+      default_host().uncaught(box.err)
+    else
+      io.stderr:write("redio: a task that nobody awaited failed: ", tostring(box.err), "\n")
+    end
+  end)
+end
+
+local function join(task)
+  task._joined = true
+  if unjoined[task] then
+    unjoined[task].joined = true
+    unjoined[task] = nil
+  end
+end
+
+local function close_task(task, ok, ...)
+  task._done, task._ok, task._values = true, ok, pack(...)
+  task._waiter, task._conn = nil, nil
+  if task._cancel then
+    task._cancel = nil
+    M.cancelling = M.cancelling - 1
+  end
+  local joiners = task._joiners
+  task._joiners = nil
+  return joiners
+end
+
+function finish(task, ok, ...)
+  local joiners = close_task(task, ok, ...)
+  if task._on_end then task._on_end(task) end
+  if joiners then
+    for i = 1, #joiners do
+      M.wake(joiners[i])
+    end
+  elseif not ok and not task._joined and not errors.is((...), "CancelledError") then
+    keep_error(task)
+  end
+end
+
+local function body(task, fn, ...)
+  return finish(task, true, fn(...))
+end
+
+--- Starts a task at once; it runs until it first waits.
+function M.start(fn, ...)
+  local co = create(body)
+  local task = setmetatable({ _co = co, _done = false }, Task)
+  tasks[co] = task
+  resume(co, task, fn, ...)
+  return task
+end
+
+--- Its results; raises its error.
+function Task:_result()
+  join(self)
+  if not self._ok then error(self._values[1], 0) end
+  return unpack(self._values, 1, self._values.n)
+end
+
+--- Waits until the task has ended.
+---@return any ... what its function returned
+--- Raises what its function raised; CancelledError when it was cancelled.
+function Task:await()
+  if not self._done then
+    if not isyieldable() then return M.block(nil, self.await, self) end
+    if self._co == running() then error("a task cannot await itself", 2) end
+    local joiner = {}
+    self._joiners = self._joiners or {}
+    table.insert(self._joiners, joiner)
+    joiner.abandon = function()
+      for i, other in ipairs(self._joiners or {}) do
+        if other == joiner then
+          table.remove(self._joiners, i)
+          break
+        end
+      end
+    end
+    M.wait(joiner)
+  end
+  return self:_result()
+end
+
+--- Is the task waiting for the replies of a chain?
+local function waits_for_chain(task)
+  local conn, slot = task._conn, task._slot
+  return conn and conn.waiters[2 * slot + 1] == task._co
+end
+
+--- Ends the task where it waits: there `CancelledError` is raised. A task that is not waiting just now gets it when it next
+--- waits. Once ended, it stays as it ended.
+---@return boolean cancelled false when it had ended before
+function Task:cancel(reason)
+  if self._done then return false end
+  self._reason = reason or self._reason
+  local waiter = self._waiter
+  if self._unstarted then
+    finish(self, false, self._reason or cancelled_error())
+  elseif waits_for_chain(self) then
+    self._conn:abandon(self._slot)
+    resume(self._co, CANCEL)
+  elseif waiter and waiter.co == self._co then
+    waiter.co = nil
+    resume(self._co, CANCEL)
+  elseif not self._cancel then
+    self._cancel = true
+    M.cancelling = M.cancelling + 1
+  end
+  return true
+end
+
+--- "running" (it is the caller), "waiting", "done", "failed" or "cancelled".
+function Task:status()
+  if not self._done then return self._co == running() and "running" or "waiting" end
+  if self._ok then return "done" end
+  return errors.is(self._values[1], "CancelledError") and "cancelled" or "failed"
+end
+
+-- public functions ----------------------------------------------------------------------------------------
+
+local function check_function(fn, name, level)
+  if type(fn) ~= "function" then
+    local meta = getmetatable(fn)
+    if not (meta and meta.__call) then
+      error(("bad argument #1 to '%s' (function expected, got %s)"):format(name, type(fn)), level + 1)
+    end
+  end
+end
+
+--- Errors of tasks that ended unnoticed reach whoever ran the loop.
+local function raise_unjoined()
+  local task = next(unjoined)
+  if task then task:_result() end
+end
+
+local function run_main(fn, ...)
+  local results = pack(M.block(nil, fn, ...))
+  raise_unjoined()
+  return unpack(results, 1, results.n)
+end
+
+--- Runs `fn(...)` as a task and the host's loop until it has ended. Inside a running loop it just calls it.
+---@return any ... what fn returned; raises its error, a string with the traceback
+function M.run(fn, ...)
+  check_function(fn, "run", 2)
+  if default_host().in_loop() or isyieldable() then return fn(...) end
+  return run_main(fn, ...)
+end
+
+--- Starts a task beside this one.
+---@return redio.Task
+function M.spawn(fn, ...)
+  check_function(fn, "spawn", 2)
+  local args = pack(...)
+  local task = setmetatable({ _done = false, _unstarted = true }, Task)
+  task._co = create(function()
+    return body(task, fn, unpack(args, 1, args.n))
+  end)
+  tasks[task._co] = task
+  default_host().defer(function()
+    if task._done then return end
+    task._unstarted = nil
+    resume(task._co)
+  end)
+  return task
+end
+
+--- Runs functions side by side.
+---@return any ... the first result of each, in order. The first error cancels the others and is raised.
+function M.gather(...)
+  local count = select("#", ...)
+  for i = 1, count do
+    check_function((select(i, ...)), "gather", 2)
+  end
+  if not isyieldable() then return M.block(nil, M.gather, ...) end
+  local group, left, joiner = {}, count, {}
+  local failed
+  local function on_end(task)
+    left = left - 1
+    if not task._ok and not failed then failed = task end
+    if failed or left == 0 then M.wake(joiner) end
+  end
+  local function cancel_all()
+    for i = 1, #group do
+      group[i]:cancel()
+    end
+  end
+  for i = 1, count do
+    if failed then break end
+    local fn = select(i, ...)
+    local task = setmetatable({ _done = false, _joined = true, _on_end = on_end }, Task)
+    task._co = create(body)
+    tasks[task._co] = task
+    group[i] = task
+    resume(task._co, task, fn)
+  end
+  if left > 0 and not failed then
+    joiner.abandon = cancel_all
+    M.wait(joiner)
+  end
+  if failed then
+    cancel_all()
+    error(failed._values[1], 0)
+  end
+  local results = {}
+  for i = 1, count do
+    results[i] = group[i]._values[1]
+  end
+  return unpack(results, 1, count)
+end
+
+local function check_seconds(s, name, level)
+  if type(s) ~= "number" or s ~= s or s < 0 then
+    error(("bad argument #1 to '%s' (seconds, a number of 0 or more, expected, got %s)"):format(name, tostring(s)), level + 1)
+  end
+end
+
+--- Waits for so many seconds.
+function M.sleep(s)
+  check_seconds(s, "sleep", 2)
+  if not isyieldable() then return M.block(nil, M.sleep, s) end
+  local transport = default_host()
+  local waiter = {}
+  local timer = transport.start_timer(s, function()
+    M.wake(waiter)
+  end)
+  waiter.abandon = function()
+    transport.stop_timer(timer)
+  end
+  return M.wait(waiter)
+end
+
+local function leave_deadline(record, transport, timer, ok, ...)
+  transport.stop_timer(timer)
+  if record._cancel and record._reason == record._deadline then
+    record._cancel = nil
+    M.cancelling = M.cancelling - 1
+  end
+  if record._plain then tasks[record._co] = nil end
+  record._reason, record._deadline = nil, nil
+  if not ok then error((...), 0) end
+  return ...
+end
+
+--- Runs `fn(...)` in this coroutine; once `seconds` are over, `err` is raised where it waits.
+function M.with_deadline(transport, seconds, err, fn, ...)
+  local co = running()
+  local record = tasks[co]
+  if not record then
+    record = setmetatable({ _co = co, _done = false, _plain = true }, Task)
+    tasks[co] = record
+  end
+  local timer = transport.start_timer(seconds, function()
+    record._deadline = err
+    record:cancel(err)
+  end)
+  return leave_deadline(record, transport, timer, pcall(fn, ...))
+end
+
+--- Runs `fn(...)` for at most so many seconds.
+---@return any ... what fn returned; raises TimeoutError when time ran out, after cancelling it where it waited
+function M.with_timeout(s, fn, ...)
+  check_seconds(s, "with_timeout", 2)
+  check_function(fn, "with_timeout", 2)
+  if not isyieldable() then return M.block(nil, M.with_timeout, s, fn, ...) end
+  local err = errors.new("TimeoutError", ("not done within %g s"):format(s))
+  return M.with_deadline(default_host(), s, err, fn, ...)
+end
+
+return M

@@ -1,0 +1,58 @@
+-- SPDX-License-Identifier: MIT
+-- Optimistic locking: watch, read, queue, EXEC, and again when somebody else was faster.
+
+local errors = require "redio.errors"
+local handle = require "redio.handle"
+local task = require "redio.task"
+
+local M = {}
+
+local RETRIES = 16
+
+-- One attempt: what EXEC says; true when there was nothing to execute.
+local function attempt(db, keys, fn)
+  db:watch(keys):await()
+  fn(db)
+  if not db:_opens_transaction() then
+    if db:queued() == 0 then return true end
+    db:_wrap_transaction()
+  end
+  return (db:exec():await())
+end
+
+local function run(client, keys, fn, retries)
+  for _ = 0, retries do
+    local db = handle.new(client)
+    local ok, result = pcall(attempt, db, keys, fn)
+    db:close()
+    if not ok then error(result, 0) end
+    if result then return result end
+  end
+  error(errors.new("WatchError", ("the watched keys changed each of %d times"):format(retries + 1),
+    { address = client.settings.address }), 0)
+end
+
+local function check_retries(opts)
+  local retries = opts and opts.retries
+  if retries == nil then return RETRIES end
+  if type(retries) ~= "number" or not (retries >= 0) then
+    error(("option 'retries' is a number of 0 or more, not %s"):format(tostring(retries)), 4)
+  end
+  return retries
+end
+
+--- See Client:transaction.
+function M.run(client, keys, fn, opts)
+  if type(keys) == "string" then keys = { keys } end
+  if type(keys) ~= "table" or #keys == 0 then
+    error(("bad argument #1 to 'transaction' (a key or a list of keys expected, got %s)"):format(type(keys)), 3)
+  end
+  if type(fn) ~= "function" then
+    error(("bad argument #2 to 'transaction' (function expected, got %s)"):format(type(fn)), 3)
+  end
+  local retries = check_retries(opts)
+  if not task.can_wait() then return task.block(client.transport, run, client, keys, fn, retries) end
+  return run(client, keys, fn, retries)
+end
+
+return M

@@ -1,0 +1,260 @@
+-- SPDX-License-Identifier: MIT
+-- Sockets, timers and the loop of libuv, through luv.
+--
+-- luv calls back on the main coroutine, and an error that escapes a callback ends the process: nothing that is called
+-- from here may raise, but for `uncaught`, which does it on purpose.
+
+local uv = require "luv"
+
+local M = { name = "luv", native_tls = false }
+
+local reasons = {
+  ECONNREFUSED = "connection refused",
+  ECONNRESET = "connection reset by peer",
+  EHOSTUNREACH = "no route to host",
+  ENETUNREACH = "network is unreachable",
+  ETIMEDOUT = "connection timed out",
+  EPIPE = "broken pipe",
+  ENOENT = "no such file or directory",
+  EACCES = "permission denied",
+  EMFILE = "too many open files",
+  EAI_NONAME = "name not known",
+  EAI_AGAIN = "name server does not answer",
+  EAI_FAIL = "name server failed",
+  EAI_NODATA = "name has no address",
+}
+
+local function reason(err)
+  local code = tostring(err):match "^[%u%d_]+" or ""
+  return reasons[code] and (reasons[code] .. " (" .. code .. ")") or tostring(err)
+end
+
+--- Seconds on a clock that only goes forward; the time at which the loop last woke up.
+function M.now()
+  return uv.now() / 1000
+end
+
+--- Whether the loop is running, so that nobody may run it once more.
+function M.in_loop()
+  return uv.loop_mode() ~= nil
+end
+
+--- Runs the loop until `done()` is true.
+---@return boolean ok false when the loop has nothing left to wait for and `done` is not true
+function M.run(done)
+  while not done() do
+    if not uv.run "once" and not done() then return false end
+  end
+  M.flush()
+  return true
+end
+
+--- Outside the loop: lets what was closed go. A handle that is closing when the Lua state is closed crashes luv 1.44.
+function M.flush()
+  if not M.in_loop() then uv.run "nowait" end
+end
+
+local function close(handle)
+  if handle and not handle:is_closing() then handle:close() end
+end
+
+--- Calls `fn` once, `seconds` from now.
+---@return table timer for `stop_timer`
+function M.start_timer(seconds, fn)
+  local timer = uv.new_timer()
+  uv.update_time()
+  timer:start(math.ceil(seconds * 1000), 0, function()
+    close(timer)
+    fn()
+  end)
+  return timer
+end
+
+function M.stop_timer(timer)
+  close(timer)
+end
+
+--- Whether a timer alone keeps the loop running.
+function M.timer_counts(timer, counts)
+  if timer:is_closing() then return end
+  if counts then timer:ref() else timer:unref() end
+end
+
+local turn -- an idle handle: while it is active the loop does not block
+local pending, pending_count, scheduled = {}, 0, false
+
+local function run_pending()
+  local list, count = pending, pending_count
+  pending, pending_count, scheduled = {}, 0, false
+  turn:stop()
+  for i = 1, count do
+    list[i]()
+  end
+end
+
+--- Calls `fn` in the next turn of the loop. A finalizer may call this, in the middle of anything.
+function M.defer(fn)
+  if not turn then turn = uv.new_idle() end
+  pending_count = pending_count + 1
+  pending[pending_count] = fn
+  if not scheduled then
+    scheduled = true
+    turn:start(run_pending)
+  end
+end
+
+--- Hands an error that nobody waits for to the host: it is raised from a callback of its own.
+function M.uncaught(err)
+  M.start_timer(0, function()
+    error(err, 0)
+  end)
+end
+
+---@class redio.luv.Socket
+local Socket = {}
+Socket.__index = Socket
+
+local function new_socket(handle)
+  return setmetatable({ _handle = handle }, Socket)
+end
+
+--- Writes a string or a list of strings, whole and in order.
+---@param on_error fun(reason: string) called when a write fails, with every write the same function
+function Socket:write(data, on_error)
+  local handle = self._handle
+  if handle:is_closing() then return end
+  local callback = self._written
+  if not callback then
+    callback = function(err)
+      if err and not handle:is_closing() then on_error(reason(err)) end
+    end
+    self._written = callback
+  end
+  local ok, err = uv.write(handle, data, callback)
+  if not ok then on_error(reason(err)) end
+end
+
+--- Reads from now on.
+---@param on_data fun(bytes: string)
+---@param on_end fun(reason: string?) the peer has closed (nil), or reading failed
+function Socket:read_start(on_data, on_end)
+  self._handle:read_start(function(err, bytes)
+    if bytes then
+      on_data(bytes)
+    elseif err then
+      on_end(reason(err))
+    else
+      on_end(nil)
+    end
+  end)
+end
+
+--- Leaves what comes in the kernel until `read_start`.
+function Socket:read_stop()
+  if not self._handle:is_closing() then self._handle:read_stop() end
+end
+
+--- Bytes written that the kernel has not taken yet.
+function Socket:unwritten()
+  return self._handle:is_closing() and 0 or self._handle:get_write_queue_size()
+end
+
+--- Whether this socket alone keeps the loop running.
+function Socket:counts(counts)
+  local handle = self._handle
+  if handle:is_closing() then return end
+  if counts then handle:ref() else handle:unref() end
+end
+
+function Socket:close()
+  close(self._handle)
+end
+
+---@class redio.luv.Attempt a connection that is being made
+local Attempt = {}
+Attempt.__index = Attempt
+
+function Attempt:_finish(socket, err)
+  local done = self._done
+  self._done = nil
+  if done then done(socket, err) elseif socket then socket:close() end
+end
+
+--- Gives up; `done` is not called any more.
+function Attempt:cancel()
+  self._done = nil
+  close(self._handle)
+end
+
+function Attempt:_connected(handle, err)
+  self._handle = nil
+  if not self._done then return close(handle) end
+  if not err then return self:_finish(new_socket(handle)) end
+  close(handle)
+  self._error = reason(err)
+  self:_next()
+end
+
+--- Tries the next address of the name.
+function Attempt:_next()
+  local address = table.remove(self._addresses, 1)
+  if not address then return self:_finish(nil, self._error) end
+  local handle = uv.new_tcp()
+  self._handle = handle
+  local ok, err = handle:connect(address, self._port, function(failure)
+    if not failure then
+      handle:nodelay(true)
+      handle:keepalive(true, 60)
+    end
+    self:_connected(handle, failure)
+  end)
+  if not ok then self:_connected(handle, err) end
+end
+
+local function is_number(host)
+  return host:find(":", 1, true) or host:find "^%d+%.%d+%.%d+%.%d+$"
+end
+
+function Attempt:_resolve(host)
+  if is_number(host) then
+    self._addresses = { host }
+    return self:_next()
+  end
+  uv.getaddrinfo(host, nil, { socktype = "stream" }, function(err, found)
+    if not self._done then return end
+    if err then return self:_finish(nil, reason(err)) end
+    self._addresses = {}
+    for i = 1, #found do
+      self._addresses[i] = found[i].addr
+    end
+    self._error = "name has no address"
+    self:_next()
+  end)
+end
+
+function Attempt:_open_path(path)
+  local handle = uv.new_pipe(false)
+  self._handle = handle
+  local _, err = handle:connect(path, function(failure)
+    self:_connected(handle, failure)
+  end)
+  if err then self:_connected(handle, err) end
+end
+
+--- Connects to `{host=, port=}`, each address of the name in turn, or to `{path=}`.
+---@param address table
+---@param done fun(socket: redio.luv.Socket?, reason: string?) called once, never before this returns
+---@return redio.luv.Attempt
+function M.connect(address, done)
+  local attempt = setmetatable({ _done = done, _port = address.port, _addresses = {} }, Attempt)
+  M.defer(function()
+    if not attempt._done then return end
+    local ok, err = pcall(function()
+      if address.path then attempt:_open_path(address.path) else attempt:_resolve(address.host) end
+    end)
+    if not ok then attempt:_finish(nil, tostring(err)) end
+  end)
+  return attempt
+end
+
+return M

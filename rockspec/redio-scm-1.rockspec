@@ -1,0 +1,30 @@
+-- SPDX-License-Identifier: MIT
+rockspec_format = "3.0"
+package = "redio"
+version = "scm-1"
+source = { url = "git+https://github.com/redio/redio.git" }
+description = {
+  summary = "Redis client: chain commands, await once, one round trip",
+  detailed = "A Redis client for Lua 5.4 with luv: chains of commands on a handle are sent when they are\n"
+    .. "awaited, in one round trip. Its core is in C and does no I/O.",
+  homepage = "https://github.com/redio/redio",
+  license = "MIT",
+}
+dependencies = { "lua >= 5.1", "luv", "lua-cjson" }
+
+-- By the Makefile: the list of files and the flags (hidden symbols among them) are said once, there.
+local variables = {
+  BUILD = "build/rock",
+  CC = "$(CC)",
+  CFLAGS = "$(CFLAGS)",
+  LUA = "$(LUA)",
+  LUA_INCDIR = "$(LUA_INCDIR)",
+  LUA_SHARE = "$(LUADIR)",
+  LUA_LIB = "$(LIBDIR)",
+}
+build = {
+  type = "make",
+  build_target = "build",
+  build_variables = variables,
+  install_variables = variables,
+}

@@ -1,0 +1,255 @@
+-- SPDX-License-Identifier: MIT
+-- Real redis-servers for the specs, each in a private directory, on a free port of the loopback
+-- interface and on a unix socket. They end when stopped, and with the process that started them,
+-- however that ends. Nothing in here runs the luv loop, so it works inside and outside of it.
+
+local uv = require "luv"
+
+local M = {}
+
+local Server = {}
+Server.__index = Server
+
+local START_DEADLINE = 10 -- seconds
+-- Keeps a server that nobody refers to any more from being stopped by the collector.
+M.live = {}
+
+local function quote(text)
+  return "'" .. tostring(text):gsub("'", "'\\''") .. "'"
+end
+
+local function read_file(path)
+  local file = io.open(path, "rb")
+  if not file then
+    return nil
+  end
+  local text = file:read("*a")
+  file:close()
+  return text
+end
+
+local function write_file(path, text)
+  local file = assert(io.open(path, "wb"))
+  file:write(text)
+  file:close()
+end
+
+--- Asks `condition` every few milliseconds until it answers something true, and returns that.
+--- nil when that took longer than `seconds`. Blocks; does not run the loop.
+function M.wait_until(condition, seconds)
+  local deadline = uv.hrtime() + (seconds or START_DEADLINE) * 1e9
+  repeat
+    local answer = condition()
+    if answer then
+      return answer
+    end
+    uv.sleep(5)
+  until uv.hrtime() > deadline
+  return nil
+end
+
+local function run(command)
+  local pipe = assert(io.popen(command .. " 2>&1 </dev/null"))
+  local text = pipe:read("*a")
+  pipe:close()
+  return text
+end
+
+--- A port that nobody listens on just now. Below the range that outgoing connections are given, so
+--- that none of those takes it while a server restarts. Asked of the kernel by a connection that it
+--- refuses: luv 1.44 crashes at exit over a handle that was closed and no loop run since.
+function M.free_port()
+  for _ = 1, 100 do
+    local a, b = uv.random(2):byte(1, 2)
+    local port = 20000 + (a * 256 + b) % 12000
+    if run("redis-cli -p " .. port .. " ping"):find("refused", 1, true) then
+      return port
+    end
+  end
+  error("no free port found between 20000 and 32000")
+end
+
+--- The installed server's version: major, minor.
+function M.version()
+  local major, minor = run("redis-server --version"):match("v=(%d+)%.(%d+)")
+  return tonumber(major), tonumber(minor)
+end
+
+local function percent_encode(text)
+  return (text:gsub("[^%w%-._~]", function(byte)
+    return ("%%%02X"):format(byte:byte())
+  end))
+end
+
+local function configuration(self, lines)
+  local conf = {
+    "port " .. self.port,
+    "bind 127.0.0.1 -::1",
+    "unixsocket " .. self.path,
+    "unixsocketperm 700",
+    "dir " .. self.dir,
+    "logfile " .. self.dir .. "/log",
+    "loglevel warning",
+    'save ""',
+    "appendonly no",
+    "daemonize no",
+  }
+  if (M.version()) >= 7 then
+    conf[#conf + 1] = "enable-debug-command yes"
+  end
+  if self.password then
+    conf[#conf + 1] = ('requirepass "%s"'):format((self.password:gsub('["\\]', "\\%0")))
+  end
+  for _, line in ipairs(lines) do
+    conf[#conf + 1] = line
+  end
+  return table.concat(conf, "\n") .. "\n"
+end
+
+-- What the server said before it died: the last lines of its log and of its output.
+local function last_words(self)
+  local text = (read_file(self.dir .. "/output") or "") .. (read_file(self.dir .. "/log") or "")
+  return text:sub(-2000)
+end
+
+-- Over the unix socket, which lies in the private directory: whoever answers is this very server,
+-- and not one of another run that was faster to take the same port.
+local function answers(self)
+  local said = self:cli("ping")
+  return said:find("PONG", 1, true) or said:find("NOAUTH", 1, true)
+end
+
+local function launch(self)
+  os.remove(self.dir .. "/pid")
+  os.remove(self.dir .. "/exited")
+  local words = { "exec sh spec/support/guard.sh", quote(self.dir), "redis-server", quote(self.dir .. "/redis.conf") }
+  for _, arg in ipairs(self._args) do
+    words[#words + 1] = quote(arg)
+  end
+  self._leash = assert(io.popen(table.concat(words, " "), "w"))
+  M.live[self] = true
+  local state = M.wait_until(function()
+    if read_file(self.dir .. "/exited") then
+      return "dead"
+    end
+    return answers(self) and "up"
+  end)
+  self.pid = tonumber(read_file(self.dir .. "/pid"))
+  return state == "up"
+end
+
+-- Lets go of the leash; returns when the server is gone.
+local function let_go(self, word)
+  if not self._leash then
+    return
+  end
+  self._leash:write(word, "\n")
+  self._leash:close()
+  self._leash = nil
+  M.live[self] = nil
+end
+
+--- Starts a redis-server and returns when it answers.
+--- `options` holds lines of configuration (its list part), and by name: `password`; `port`, when it
+--- must be a certain one; `args`, a list of words for the command line, as in {"--sentinel"}.
+---@param options? table
+---@return table server {host, port, path, dir, pid, url, unix_url, password}
+function M.start(options)
+  options = options or {}
+  local tries = options.port and 1 or 10
+  for try = 1, tries do
+    local dir = assert(uv.fs_mkdtemp((uv.os_tmpdir()) .. "/redio-XXXXXX"))
+    local self = setmetatable({
+      host = "127.0.0.1",
+      port = options.port or M.free_port(),
+      dir = dir,
+      path = dir .. "/redis.sock",
+      password = options.password,
+      _args = options.args or {},
+    }, Server)
+    local user = self.password and (":" .. percent_encode(self.password) .. "@") or ""
+    self.url = ("redis://%s%s:%d/"):format(user, self.host, self.port)
+    self.unix_url = ("redis+unix://%s%s"):format(user, self.path)
+    write_file(dir .. "/redis.conf", configuration(self, options))
+    if launch(self) then
+      return self
+    end
+    local words = last_words(self)
+    let_go(self, "remove")
+    if try == tries or not words:find("in use", 1, true) then
+      error("redis-server did not start: " .. words, 2)
+    end
+  end
+end
+
+local shared
+
+--- The server that the specs of one process share; whoever needs it empty says `cli("flushall")`.
+function M.shared()
+  if not (shared and shared:is_running()) then
+    if shared then
+      shared:stop()
+    end
+    shared = M.start()
+  end
+  return shared
+end
+
+--- Runs redis-cli against the server, over its unix socket; returns what it printed, without the
+--- last newline.
+function Server:cli(...)
+  local words = { "redis-cli", "-s", quote(self.path) }
+  if self.password then
+    words[#words + 1] = "--no-auth-warning -a " .. quote(self.password)
+  end
+  for i = 1, select("#", ...) do
+    words[#words + 1] = quote((select(i, ...)))
+  end
+  return (run(table.concat(words, " ")):gsub("\n$", ""))
+end
+
+function Server:is_running()
+  return self._leash ~= nil and read_file(self.dir .. "/exited") == nil
+end
+
+--- Sends a signal ("sigkill" when none is named); after one that kills, returns when it is dead.
+function Server:kill(signal)
+  signal = signal or "sigkill"
+  uv.kill(self.pid, signal)
+  if signal == "sigkill" or signal == "sigterm" or signal == "sigint" then
+    assert(M.wait_until(function()
+      return not self:is_running()
+    end), "the server survived " .. signal)
+  end
+end
+
+--- Stops the process where it is: connections stay open, and nothing answers.
+function Server:pause()
+  uv.kill(self.pid, "sigstop")
+end
+
+function Server:resume()
+  uv.kill(self.pid, "sigcont")
+end
+
+--- Ends the server, if it still runs, and starts it again: same port, socket and directory.
+function Server:restart()
+  let_go(self, "keep")
+  local up = M.wait_until(function()
+    local started = launch(self)
+    if not started then
+      let_go(self, "keep")
+    end
+    return started
+  end)
+  if not up then
+    error("redis-server did not start again: " .. last_words(self), 2)
+  end
+end
+
+--- Ends the server and removes its directory. May be called again.
+function Server:stop()
+  let_go(self, "remove")
+end
+
+return M

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* The one place that knows which Lua this is: the 5.4 API on 5.3, 5.2 and LuaJIT. */
+#ifndef REDIO_COMPAT_H
+#define REDIO_COMPAT_H
+
+#include <lauxlib.h>
+#include <lua.h>
+
+/* Most values that one await may return: what a Lua stack can hold beside its other frames. */
+#if LUA_VERSION_NUM >= 502
+#define REDIO_MAX_RESULTS 200000
+#else
+#define REDIO_MAX_RESULTS 7000
+#endif
+
+#if LUA_VERSION_NUM < 504
+#define lua_newuserdatauv(L, size, nuvalue) lua_newuserdata(L, size)
+#endif
+
+/* Whether a Lua number holds the integer n exactly. */
+#if LUA_VERSION_NUM >= 503
+#define REDIO_IS_EXACT(n) 1
+#else
+#define REDIO_IS_EXACT(n) ((n) <= 9007199254740992LL && (n) >= -9007199254740992LL)
+#define lua_isinteger(L, i) ((void)(L), (void)(i), 0)
+#endif
+
+#if LUA_VERSION_NUM < 502
+#define lua_rawlen(L, i) lua_objlen(L, i)
+#define lua_absindex(L, i) ((i) > 0 || (i) <= LUA_REGISTRYINDEX ? (i) : lua_gettop(L) + (i) + 1)
+#endif
+
+#endif

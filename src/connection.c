@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+#include "connection.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "shape.h"
+
+const char *const redio_state_names[] = {"closed", "connecting", "handshake",
+                                         "ready",  "draining",   "lost"};
+const char *const redio_event_names[] = {"connect", "connected", "established",
+                                         "drain",   "lose",      NULL};
+
+#define NO_STEP 255
+
+/* state x event -> state; nothing else assigns a state */
+static const unsigned char steps[][REDIO_LOSE + 1] = {
+    /*                  connect           connected        established  drain           lose */
+    /* closed     */ {REDIO_CONNECTING, NO_STEP, NO_STEP, NO_STEP, REDIO_LOST},
+    /* connecting */ {NO_STEP, REDIO_HANDSHAKE, NO_STEP, NO_STEP, REDIO_LOST},
+    /* handshake  */ {NO_STEP, NO_STEP, REDIO_READY, NO_STEP, REDIO_LOST},
+    /* ready      */ {NO_STEP, NO_STEP, NO_STEP, REDIO_DRAINING, REDIO_LOST},
+    /* draining   */ {NO_STEP, NO_STEP, NO_STEP, REDIO_DRAINING, REDIO_LOST},
+    /* lost       */ {NO_STEP, NO_STEP, NO_STEP, NO_STEP, REDIO_LOST},
+};
+
+int redio_connection_event(redio_connection *c, redio_event event) {
+  unsigned char next = steps[c->state][event];
+  if (next == NO_STEP) return -1;
+  c->state = (redio_state)next;
+  return 0;
+}
+
+void redio_connection_init(redio_connection *c, const void *tag, const redio_limits *limits) {
+  memset(c, 0, sizeof *c);
+  c->tag = tag;
+  c->first = c->last = c->unused = REDIO_NO_CHAIN;
+  c->turn = 1;
+  redio_decoder_init(&c->decoder, limits);
+}
+
+void redio_connection_free(redio_connection *c) {
+  redio_decoder_free(&c->decoder);
+  redio_buf_free(&c->out);
+  redio_buf_free(&c->expects);
+  free(c->pieces.list);
+  free(c->chains);
+  c->pieces.list = NULL;
+  c->chains = NULL;
+  c->pieces.count = c->pieces.cap = 0;
+  c->chains_cap = c->chains_used = c->waiting = 0;
+  c->first = c->last = c->unused = REDIO_NO_CHAIN;
+  c->state = REDIO_LOST;
+}
+
+static int reserve_chain(redio_connection *c) {
+  uint32_t cap;
+  redio_chain *grown;
+  if (c->unused != REDIO_NO_CHAIN || c->chains_used < c->chains_cap) return 0;
+  cap = c->chains_cap ? c->chains_cap * 2 : 8;
+  grown = realloc(c->chains, cap * sizeof *grown);
+  if (!grown) return -1;
+  c->chains = grown;
+  c->chains_cap = cap;
+  return 0;
+}
+
+static int reserve_pieces(redio_pieces *list, size_t more) {
+  redio_piece none = {0, NULL, 0, 0};
+  size_t count = list->count;
+  while (list->cap < count + more) {
+    list->count = list->cap;
+    if (redio_pieces_add(list, none)) {
+      list->count = count;
+      return -1;
+    }
+  }
+  list->count = count;
+  return 0;
+}
+
+int redio_connection_reserve(redio_connection *c, const redio_pipeline *p) {
+  size_t expects = redio_buf_len(&p->expects);
+  if (reserve_chain(c)) return -1;
+  if (!redio_buf_reserve(&c->out, p->closed_out)) return -1;
+  if (expects && !redio_buf_reserve(&c->expects, expects)) return -1;
+  return p->pieces.count ? reserve_pieces(&c->pieces, p->pieces.count) : 0;
+}
+
+static uint32_t new_chain(redio_connection *c) {
+  uint32_t slot = c->unused;
+  if (slot == REDIO_NO_CHAIN)
+    slot = c->chains_used++;
+  else
+    c->unused = c->chains[slot].next;
+  if (c->first == REDIO_NO_CHAIN)
+    c->first = slot;
+  else
+    c->chains[c->last].next = slot;
+  c->last = slot;
+  c->waiting++;
+  return slot;
+}
+
+static void copy_pieces(redio_connection *c, const redio_pipeline *p) {
+  size_t i, base = redio_buf_len(&c->out);
+  for (i = 0; i < p->closed_pieces; i++) {
+    redio_piece piece = p->pieces.list[i];
+    piece.at += base;
+    c->pieces.list[c->pieces.count++] = piece;
+  }
+  c->piece_bytes += p->piece_bytes;
+}
+
+static void move_bytes(redio_buf *to, const redio_buf *from, size_t n) {
+  if (!n) return;
+  memcpy(to->data + to->tail, redio_buf_head(from), n);
+  to->tail += n;
+}
+
+uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigned char mode) {
+  uint32_t slot = REDIO_NO_CHAIN;
+  if (p->closed_pieces) copy_pieces(c, p);
+  move_bytes(&c->out, &p->out, p->closed_out);
+  move_bytes(&c->expects, &p->expects, redio_buf_len(&p->expects));
+  c->commands += p->commands;
+  p->submitted = 1;
+  if (p->replies) {
+    redio_chain chain = {REDIO_NO_CHAIN, (uint32_t)p->replies, 0, 0, 0, c->turn, mode, 0};
+    slot = new_chain(c);
+    c->chains[slot] = chain;
+  }
+  return slot;
+}
+
+void redio_connection_drop(redio_connection *c, uint32_t slot) {
+  if (slot < c->chains_used) c->chains[slot].dropped = 1;
+}
+
+void redio_connection_sent(redio_connection *c) {
+  c->bytes_out += redio_buf_len(&c->out) + c->piece_bytes;
+  redio_buf_consume(&c->out, redio_buf_len(&c->out));
+  c->pieces.count = 0;
+  c->piece_bytes = 0;
+  c->turn++;
+}
+
+int redio_connection_was_sent(const redio_connection *c, uint32_t slot) {
+  return c->chains[slot].turn != c->turn;
+}
+
+const redio_expect *redio_connection_expected(const redio_connection *c, uint32_t *inner) {
+  const redio_expect *e = (const redio_expect *)(const void *)redio_buf_head(&c->expects);
+  *inner = redio_shapes[e->reply.shape]->kind == REDIO_SHAPE_EXEC ? e[1].count : 0;
+  return e;
+}
+
+void redio_connection_took(redio_connection *c) {
+  uint32_t inner;
+  const redio_expect *e = redio_connection_expected(c, &inner);
+  size_t entries = redio_shapes[e->reply.shape]->kind == REDIO_SHAPE_EXEC ? 2 + (size_t)inner : 1;
+  redio_buf_consume(&c->expects, entries * sizeof *e);
+  c->chains[c->first].done++;
+  c->replies++;
+}
+
+void redio_connection_pop(redio_connection *c) {
+  uint32_t slot = c->first;
+  c->first = c->chains[slot].next;
+  if (c->first == REDIO_NO_CHAIN) c->last = REDIO_NO_CHAIN;
+  c->chains[slot].next = c->unused;
+  c->unused = slot;
+  c->waiting--;
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/* One connection without its socket: bytes to write, bytes that were read, and who waits for which reply.
+ *
+ * Pipelines are submitted as chains. A chain has a slot, a small number that the owner may use as an index; it
+ * keeps it until its last reply is in, or until it is popped from a dead connection. Replies belong to chains
+ * strictly first in, first out. A chain that is dropped keeps its place, and its replies are read and forgotten.
+ *
+ * Every state and every step between two of them stands in the table of connection.c; an event that the table does not
+ * have is refused. */
+#ifndef REDIO_CONNECTION_H
+#define REDIO_CONNECTION_H
+
+#include "decoder.h"
+#include "pipeline.h"
+
+typedef enum redio_state {
+  REDIO_CLOSED,     /* new */
+  REDIO_CONNECTING, /* the transport is at it */
+  REDIO_HANDSHAKE,  /* connected; only the handshake's chains go out */
+  REDIO_READY,
+  REDIO_DRAINING, /* what is in flight may finish, nothing new */
+  REDIO_LOST      /* for ever */
+} redio_state;
+
+typedef enum redio_event {
+  REDIO_CONNECT,
+  REDIO_CONNECTED,
+  REDIO_ESTABLISHED,
+  REDIO_DRAIN,
+  REDIO_LOSE
+} redio_event;
+
+extern const char *const redio_state_names[];
+extern const char *const redio_event_names[];
+
+#define REDIO_NO_CHAIN UINT32_MAX
+
+typedef struct redio_chain {
+  uint32_t next;
+  uint32_t replies; /* all */
+  uint32_t done;    /* of these, taken */
+  uint32_t values;  /* results made of them */
+  uint32_t places;  /* strings among these that a decoder is to see */
+  uint32_t turn;    /* the output that carried it */
+  unsigned char mode;
+  unsigned char dropped;
+} redio_chain;
+
+typedef struct redio_connection {
+  const void *tag;
+  redio_decoder decoder;
+  redio_buf out;
+  redio_pieces pieces;
+  size_t piece_bytes;
+  redio_buf expects;
+  redio_chain *chains;
+  uint32_t chains_cap, chains_used, first, last, unused, waiting;
+  uint32_t turn; /* of the next output */
+  redio_state state;
+  unsigned char receiver;  /* arrays that nobody asked for are messages */
+  unsigned char has_null;  /* the owner has a value of his own for null */
+  unsigned long long commands, replies, bytes_out, bytes_in;
+} redio_connection;
+
+void redio_connection_init(redio_connection *c, const void *tag, const redio_limits *limits);
+/* The owner gives back the refs of `pieces` first. */
+void redio_connection_free(redio_connection *c);
+
+/* 0, or -1 when the state has no such step. */
+int redio_connection_event(redio_connection *c, redio_event event);
+
+/* Room for one more chain of that pipeline; after it, submit cannot fail. 0, or -1 when memory is out. */
+int redio_connection_reserve(redio_connection *c, const redio_pipeline *p);
+
+/* Takes the pipeline's commands over; the pipeline keeps its own copy. Refs of pieces are the caller's to renew, from index
+ * `pieces.count` as it was. Returns the chain's slot, or REDIO_NO_CHAIN when no reply will come. */
+uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigned char mode);
+
+/* Nobody waits for that chain any more. */
+void redio_connection_drop(redio_connection *c, uint32_t slot);
+
+/* The output was taken: empties it and starts the next turn. */
+void redio_connection_sent(redio_connection *c);
+
+/* Whether bytes of that chain may be on their way. */
+int redio_connection_was_sent(const redio_connection *c, uint32_t slot);
+
+/* The expected reply at the head; its `inner` entries follow when it is EXEC's. */
+const redio_expect *redio_connection_expected(const redio_connection *c, uint32_t *inner);
+
+/* The reply at the head was taken for the first chain. */
+void redio_connection_took(redio_connection *c);
+
+/* Takes the first chain off, finished or not. */
+void redio_connection_pop(redio_connection *c);
+
+static inline redio_chain *redio_connection_first(const redio_connection *c) {
+  return c->first == REDIO_NO_CHAIN ? NULL : c->chains + c->first;
+}
+
+#endif

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/* RESP2 and RESP3, bytes in.
+ *
+ * Store, then interpret: `feed` copies bytes and never fails on their content; `next` advances a
+ * scanner over them and has three outcomes: a whole reply is there, more bytes are needed, or the
+ * stream is dead. Dead is sticky and `error` says why. The same bytes in any split have the same
+ * outcome.
+ *
+ * Scan, then build: the scanner keeps integers only (where it stands, what is still open) and
+ * resumes where it stopped: at most the 32 bytes of an unfinished header are read again, never a
+ * payload or a line. A whole reply is then walked with `redio_token_next`, which trusts what the
+ * scanner has validated, and given up with `redio_decoder_consume`. Until then its bytes stay where
+ * they are, so a builder that runs out of memory may simply start again.
+ *
+ * A length from the wire reserves nothing. */
+#ifndef REDIO_DECODER_H
+#define REDIO_DECODER_H
+
+#include "buf.h"
+
+typedef enum redio_status { REDIO_DEAD = -1, REDIO_NEED_MORE = 0, REDIO_VALUE = 1 } redio_status;
+
+typedef struct redio_limits {
+  unsigned long long max_bulk;     /* bytes of one string (and of one streamed string altogether) */
+  unsigned long long max_elements; /* elements of one aggregate; pairs of one map */
+  size_t max_line;                 /* bytes of a simple string, error, big number or double */
+  unsigned max_depth; /* aggregates within aggregates, attributes too; never above 10000 */
+} redio_limits;
+
+extern const redio_limits redio_default_limits; /* 512 MiB, 2^24, 64 KiB, 128 */
+
+typedef struct redio_frame {
+  unsigned long long left; /* elements to come; for a streamed aggregate, elements so far */
+  unsigned char type;      /* '*', '%', '~', '>', '|' */
+  unsigned char streamed;
+  unsigned char kind_due; /* a push whose first element is still to come */
+} redio_frame;
+
+typedef struct redio_decoder {
+  redio_buf in;
+  redio_limits limits;
+  size_t pos;          /* the scanner's place, from in.head: what is before it is validated */
+  unsigned char first; /* type of the reply being scanned, attributes aside; 0 before it */
+  /* private */
+  unsigned char ready; /* a whole reply lies at the head */
+  unsigned char dead;
+  unsigned char in_chunks;    /* inside a streamed string */
+  unsigned char attributed;   /* an attribute has just ended: a value must follow */
+  size_t scanned;             /* bytes of the line at pos already searched for its end */
+  unsigned long long chunked; /* bytes so far of the streamed string */
+  redio_frame *stack;         /* open aggregates, innermost last */
+  unsigned depth, stack_cap;
+  char error[128];
+} redio_decoder;
+
+/* `limits` may be NULL. Never fails: nothing is allocated before bytes arrive. */
+void redio_decoder_init(redio_decoder *d, const redio_limits *limits);
+void redio_decoder_free(redio_decoder *d);
+
+/* 0, or -1 when memory is out: nothing was taken, and the decoder is dead ("out of memory"). A dead
+ * decoder takes nothing, and that is not an error (0). */
+int redio_decoder_feed(redio_decoder *d, const char *bytes, size_t n);
+
+/* VALUE: one whole top-level reply lies at the head, from redio_buf_head(&d->in), d->pos bytes
+ * long, its first type byte (after attributes) in d->first ('>' for a push). Calling again without
+ * consuming gives the same answer. */
+redio_status redio_decoder_next(redio_decoder *d);
+
+/* Drops the reply that `next` found. */
+void redio_decoder_consume(redio_decoder *d);
+
+/* Why it is dead, one line without bytes of any payload ("protocol error: ..."); NULL while it is
+ * not. */
+const char *redio_decoder_error(const redio_decoder *d);
+
+/* One step through a validated reply. */
+typedef struct redio_token {
+  unsigned char
+      type; /* + - : $ * _ # , ( ! = % ~ > ; and '.' for the end of a streamed aggregate */
+  unsigned char streamed; /* $ * % ~ of unknown length: chunks (type ';', the last one empty) or
+                             elements up to '.' follow */
+  const char *s; /* + - : its line; ( : its line without a plus; $ ! ; : its bytes; = : those behind
+                    "txt:" */
+  size_t len;
+  long long integer;        /* ':' the number; '#' 0 or 1 */
+  double number;            /* ',' */
+  unsigned long long count; /* * ~ > : elements; % : pairs */
+} redio_token;
+
+/* Reads the token at p and returns where the next one starts. Attributes are passed over, whole.
+ * "$-1", "*-1" and "_" all read as type '_'. Fields that the type does not name are left as they
+ * were. Never allocates. */
+const char *redio_token_next(const char *p, redio_token *t);
+
+#endif

@@ -1,0 +1,366 @@
+-- SPDX-License-Identifier: MIT
+-- The laws of the design, checked over the tree this is run in (after `make build`). One line for each
+-- breach: FILE:LINE: law: what is wrong. Lengths are warnings; everything else fails.
+-- spec/lint_spec.lua breaks each law once and expects it to be named.
+
+local breaches = 0
+
+local function breach(law, place, text, ...)
+  breaches = breaches + 1
+  print(("%s: %s: %s"):format(place, law, text:format(...)))
+end
+
+local function warn(place, text, ...)
+  print(("%s: warning: %s"):format(place, text:format(...)))
+end
+
+-- Reading ---------------------------------------------------------------------------------------
+
+local function set(words)
+  local s = {}
+  for word in words:gmatch("%S+") do
+    s[word] = true
+  end
+  return s
+end
+
+local function output_lines(command)
+  local lines = {}
+  local pipe = io.popen(command .. " 2>/dev/null")
+  for line in pipe:lines() do
+    lines[#lines + 1] = line
+  end
+  pipe:close()
+  return lines
+end
+
+local function files(where, ...)
+  local names = {}
+  for _, pattern in ipairs({ ... }) do
+    names[#names + 1] = ("-name '%s'"):format(pattern)
+  end
+  local find = "{ find %s -type f \\( %s \\) | LC_ALL=C sort; }"
+  return output_lines(find:format(where, table.concat(names, " -o ")))
+end
+
+local function read(path)
+  local file = assert(io.open(path, "rb"))
+  local text = file:read("*a")
+  file:close()
+  return text
+end
+
+local function split(text)
+  local lines = {}
+  for line in (text:gsub("\n$", "") .. "\n"):gmatch("(.-)\n") do
+    lines[#lines + 1] = line
+  end
+  return lines
+end
+
+local function quoted(text, from)
+  local quote, at = text:sub(from, from), from + 1
+  while at <= #text do
+    local c = text:sub(at, at)
+    if c == quote or c == "\n" then
+      return at
+    end
+    at = at + (c == "\\" and 2 or 1)
+  end
+end
+
+local function to_line_end(text, from)
+  return (text:find("\n", from, true) or #text + 1) - 1
+end
+
+local function long_bracket(text, from, to)
+  local level = text:sub(from, to):match("%[(=*)%[$")
+  return select(2, text:find("]" .. level .. "]", to, true))
+end
+
+local function to_star_slash(text, from)
+  return select(2, text:find("*/", from + 2, true))
+end
+
+-- What is no plain code: how it starts, where it ends (nil: never), whether it is kept.
+local lua_marks = {
+  starts = "[-%[\"']",
+  { "^%-%-%[=*%[", long_bracket },
+  { "^%-%-", to_line_end },
+  { "^%[=*%[", long_bracket, keep = true },
+  { "^[\"']", quoted, keep = true },
+}
+local c_marks = {
+  starts = "[/\"']",
+  { "^/%*", to_star_slash },
+  { "^//", to_line_end },
+  { "^[\"']", quoted, keep = true },
+}
+
+-- What stands at `at`: its last position, and whether it is kept; a single character of code is.
+local function extent(text, marks, at)
+  for _, mark in ipairs(marks) do
+    local from, to = text:find(mark[1], at)
+    if from then
+      return mark[2](text, from, to) or #text, mark.keep
+    end
+  end
+  return at, true
+end
+
+-- The text with blanks for its comments: each line stays where it was.
+local function without_comments(text, marks)
+  local out, at = {}, 1
+  while true do
+    local first = text:find(marks.starts, at)
+    if not first then
+      out[#out + 1] = text:sub(at)
+      return table.concat(out)
+    end
+    local last, keep = extent(text, marks, first)
+    local found = text:sub(first, last)
+    out[#out + 1] = text:sub(at, first - 1)
+    out[#out + 1] = keep and found or found:gsub("[^\n]", " ")
+    at = last + 1
+  end
+end
+
+local code = {} -- by path
+local function code_lines(path)
+  if not code[path] then
+    code[path] = split(without_comments(read(path), path:find("%.lua$") and lua_marks or c_marks))
+  end
+  return code[path]
+end
+
+-- Each place in `path`, outside of comments, where one of the words stands as a whole word.
+local function each_word(path, words, act)
+  for number, line in ipairs(code_lines(path)) do
+    for word in line:gmatch("[%a_][%w_]*") do
+      if words[word] then
+        act(path .. ":" .. number, word, number)
+      end
+    end
+  end
+end
+
+local function base(path)
+  return path:match("[^/]+$")
+end
+
+-- The name of the function whose head this line begins, if it does.
+local function head_of_c(line)
+  return line:match("^[%a_][^=;{]-([%w_]+)%s*%(")
+end
+
+local function head_of_lua(line)
+  return line:match("^local function ([%w_]+)") or line:match("^function ([%w_.:]+)")
+    or line:match("^[%w_. ]-([%w_]+) = function")
+end
+
+-- The functions of a C or Lua file that begin at the margin: a list of {name, first, last}.
+local function functions(path)
+  local head = path:find("%.lua$") and head_of_lua or head_of_c
+  local list, name, first, opened = {}, nil, nil, false
+  for number, line in ipairs(code_lines(path)) do
+    if not name then
+      name, first, opened = head(line), number, head == head_of_lua
+    end
+    opened = opened or line:find("{", 1, true) ~= nil
+    if name and not opened and line:find(";%s*$") then
+      name = nil -- a declaration
+    elseif name and (line:find("^end") or line:find("^}") or number == first and line:find("}%s*$")) then
+      list[#list + 1] = { name = name, first = first, last = number }
+      name = nil
+    end
+  end
+  return list
+end
+
+local function function_at(path, number)
+  for _, f in ipairs(functions(path)) do
+    if f.first <= number and number <= f.last then
+      return f.name
+    end
+  end
+  return nil
+end
+
+-- Words of a file that may stand in one function only.
+local function one_function(law, path, words, seen, why)
+  each_word(path, words, function(place, word, number)
+    local name = function_at(path, number)
+    if not name then
+      breach(law, place, "%s is named outside of a function; %s", word, why)
+    elseif seen.name and seen.name ~= name then
+      breach(law, place, "%s is named in %s as well as in %s; %s", word, name, seen.name, why)
+    end
+    seen.name = seen.name or name
+  end)
+end
+
+-- Layers ----------------------------------------------------------------------------------------
+
+local binding = set("lcore.c lvalue.c lvalue.h ltls.c compat.h")
+-- No socket, no clock, no thread, no locale: what is left of the standard library.
+local pure_headers = set([[assert.h errno.h float.h inttypes.h limits.h math.h stdarg.h stdbool.h
+  stddef.h stdint.h stdio.h stdlib.h string.h]])
+local lua_headers = set("lua.h lauxlib.h lualib.h luajit.h")
+
+local function check_include(path, number, header, quotes)
+  local place, pure = path .. ":" .. number, not binding[base(path)]
+  if header:find("^openssl/") then
+    if base(path) ~= "tls.c" then
+      breach("one file knows openssl", place, "<%s> belongs to src/tls.c", header)
+    end
+  elseif quotes == '"' then
+    if pure and binding[header] then
+      breach("pure C knows no Lua", place, '"%s" is of the binding; pure C lies below it', header)
+    end
+  elseif lua_headers[header] then
+    if pure then
+      breach("pure C knows no Lua", place, "<%s> belongs to the binding", header)
+    end
+  elseif not pure_headers[header] then
+    breach("C does no I/O", place, "<%s> is none of the headers without socket, clock or thread", header)
+  end
+end
+
+for _, path in ipairs(files("src", "*.c", "*.h")) do
+  for number, line in ipairs(code_lines(path)) do
+    local quotes, header = line:match('^%s*#%s*include%s*([<"])([^>"]+)')
+    if header then
+      check_include(path, number, header, quotes)
+    end
+  end
+end
+
+local hosts = set("luv uv ngx")
+local picks_transport = "one function picks the transport"
+for _, path in ipairs(files("lua", "*.lua")) do
+  local transport = path:match("^lua/redio/transport/(.+)%.lua$")
+  if transport == "init" then
+    one_function(picks_transport, path, hosts, {}, "one function of this file picks the default")
+  else
+    local own = transport == "luv" and set("luv uv") or set(transport or "")
+    each_word(path, hosts, function(place, word)
+      if not own[word] then
+        breach("only transports name hosts", place, "%s belongs to lua/redio/transport", word)
+      end
+    end)
+  end
+end
+
+-- The binding -----------------------------------------------------------------------------------
+
+local calls = set([[lua_call lua_callk lua_pcall lua_pcallk lua_cpcall lua_yield lua_yieldk luaL_callmeta
+  luaL_dofile luaL_dostring luaL_requiref luaL_tolstring]])
+local resumer = {}
+for _, path in ipairs(files("src", "l*.c", "l*.h", "compat.h")) do
+  if binding[base(path)] then
+    each_word(path, calls, function(place, word)
+      breach("the binding calls no Lua", place, "%s runs Lua code, or yields, under C", word)
+    end)
+    one_function("the binding calls no Lua", path, set("lua_resume"), resumer, "one function may resume")
+  end
+end
+
+-- What the compiler made --------------------------------------------------------------------------
+
+local build = os.getenv("BUILD") or "build"
+local libraries = {
+  { file = "core", exports = "luaopen_redio_core", source = "lcore", not_linked = set("ssl crypto uv lua luajit") },
+  { file = "tls", exports = "luaopen_redio_tls", source = "ltls", not_linked = set("uv lua luajit") },
+}
+for _, library in ipairs(libraries) do
+  local path = ("%s/redio/%s.so"):format(build, library.file)
+  local exported = output_lines(("nm -D --defined-only %s"):format(path))
+  if #exported == 0 and #files("src", library.source .. ".c") > 0 then
+    breach("a library exports one function", path, "%s is not exported, or the library is not built", library.exports)
+  end
+  for _, line in ipairs(exported) do
+    local name = line:match("(%S+)$")
+    if name ~= library.exports then
+      breach("a library exports one function", path, "%s is visible", name)
+    end
+  end
+  for _, line in ipairs(output_lines("objdump -p " .. path)) do
+    local name = line:match("NEEDED%s+lib(%a+)")
+    if library.not_linked[name] then
+      breach("core links nothing", path, "it is linked to lib%s", name)
+    end
+  end
+end
+
+-- Constant tables of pointers are in .data.rel.ro, and constant once the library is loaded.
+for _, line in ipairs(output_lines(("nm -A --format=sysv %s/obj/*.o"):format(build))) do
+  local object, symbol, section = line:match("([%w_]+)%.o:([^ |]+).-|([^|]*)$")
+  section = section and section:match("^%s*(.-)%s*$") or ""
+  if (section:find("^%.data") or section:find("^%.t?bss") or section:find("^%.tdata") or section:find("COM"))
+    and not section:find("^%.data%.rel%.ro") then
+    breach("no state at file scope", ("src/%s.c"):format(object), "%s can be written to", symbol)
+  end
+end
+
+-- One place for each thing ------------------------------------------------------------------------
+
+for _, path in ipairs(files("src", "*.c", "*.h")) do
+  each_word(path, set("LUA_VERSION_NUM LUAJIT_VERSION_NUM"), function(place, word)
+    if path ~= "src/compat.h" then
+      breach("one place knows the version", place, "%s belongs to src/compat.h", word)
+    end
+  end)
+  for number, line in ipairs(code_lines(path)) do
+    if path ~= "src/connection.c" and (line .. " "):find("[>.]state%s*=[^=]") then
+      breach("one file assigns the state", path .. ":" .. number, "a state is assigned outside of src/connection.c")
+    end
+  end
+end
+
+for _, path in ipairs(files("lua", "*.lua")) do
+  each_word(path, set("_VERSION"), function(place, _, number)
+    local exported = path == "lua/redio/init.lua" and code_lines(path)[number]:find("_VERSION%s*=")
+    if path ~= "lua/redio/compat.lua" and not exported then
+      breach("one place knows the version", place, "_VERSION belongs to lua/redio/compat.lua")
+    end
+  end)
+end
+
+-- Every file --------------------------------------------------------------------------------------
+
+local unfinished = set("TODO FIXME XXX HACK")
+local everything = files("src lua spec examples tools bench .ci rockspec Makefile .busted .luacheckrc", "*")
+for _, path in ipairs(everything) do
+  local source = path:find("%.[ch]$") or path:find("%.lua$") or path:find("%.sh$") or path:find("%.rockspec$")
+    or not base(path):find("%.%a+$")
+  if source then
+    local lines = split(read(path))
+    local first = (lines[1] or ""):find("^#!") and lines[2] or lines[1] or ""
+    if not first:find("SPDX-License-Identifier: MIT", 1, true) then
+      breach("each file names its licence", path .. ":1", "there is no SPDX line")
+    end
+    for number, line in ipairs(lines) do
+      for word in line:gmatch("%f[%w_]%u+%f[^%w_]") do
+        if unfinished[word] and path ~= "tools/laws.lua" and path ~= "spec/lint_spec.lua" then
+          breach("nothing is left to do", path .. ":" .. number, "%s", word)
+        end
+      end
+    end
+  end
+end
+
+local length_limits = { c = 600, lua = 400 }
+for _, path in ipairs(files("src lua", "*.c", "*.lua")) do
+  local limit = length_limits[path:match("%.(%a+)$")]
+  local length = #split(read(path))
+  if length > limit and base(path) ~= "commands.lua" then -- data, not code
+    warn(path, "%d lines; more than %d usually hold two ideas", length, limit)
+  end
+  for _, f in ipairs(functions(path)) do
+    if f.last - f.first >= 60 then
+      warn(path .. ":" .. f.first, "%s has %d lines and fits no screen", f.name, f.last - f.first + 1)
+    end
+  end
+end
+
+os.exit(breaches == 0 and 0 or 1)

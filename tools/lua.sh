@@ -1,0 +1,40 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# lua.sh version | cflags: about the Lua named by LUA (lua5.4): its version ("5.4"; "5.1" for
+# LuaJIT), or the compiler's flags for its headers. LUA_INCDIR names their directory outright.
+lua=${LUA:-lua5.4}
+
+version() {
+  banner=$("$lua" -v 2>&1) || {
+    echo "There is no '$lua' to be run; install it, or name another with LUA=." >&2
+    exit 1
+  }
+  case $banner in
+  LuaJIT*) echo 5.1 ;;
+  *) echo "$banner" | sed -n 's/^Lua \([0-9]*\.[0-9]*\).*/\1/p' ;;
+  esac
+}
+
+cflags() {
+  v=$(version) || exit
+  [ -z "$LUA_INCDIR" ] || { echo "-I$LUA_INCDIR"; return; }
+  case $lua in
+  *luajit*) names="luajit" dirs="luajit-2.1 luajit-2.0" ;;
+  *) names="lua$v lua-$v lua$(echo "$v" | tr -d .)" dirs="lua$v lua/$v lua-$v" ;;
+  esac
+  for name in $names; do
+    pkg-config --cflags "$name" 2>/dev/null && return
+  done
+  for dir in $dirs; do
+    for base in /usr/include /usr/local/include /opt/homebrew/include; do
+      [ ! -f "$base/$dir/lua.h" ] || { echo "-I$base/$dir"; return; }
+    done
+  done
+  echo "The headers of Lua $v (lua.h) are not found; install them, or name their directory with LUA_INCDIR=." >&2
+  exit 1
+}
+
+case $1 in
+version | cflags) "$1" ;;
+*) echo "usage: lua.sh version | cflags" >&2; exit 2 ;;
+esac
