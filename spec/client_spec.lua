@@ -14,15 +14,15 @@ local function key(name)
   return PREFIX .. name
 end
 
--- Runs `n` tasks of `fn(i)` side by side and waits for all.
+-- Runs `n` calls of `fn(i)` side by side and waits for all.
 local function together(n, fn)
-  local tasks = {}
+  local calls = {}
   for i = 1, n do
-    tasks[i] = redio.spawn(fn, i)
+    calls[i] = function()
+      fn(i)
+    end
   end
-  for _, task in ipairs(tasks) do
-    task:await()
-  end
+  redio.gather((table.unpack or unpack)(calls)) -- luacheck: ignore unpack
 end
 
 describe("A client", function()
@@ -64,7 +64,7 @@ describe("A client", function()
       local before = tonumber(check.info(observer, "stats").total_connections_received)
       local redis, name = client()
       redis():set(key "a", 1):clear()
-      redis:pubsub("c")
+      redis:pubsub("c"):close()
       redio.run(redio.sleep, 0.05)
       assert.are.equal(before, tonumber(check.info(observer, "stats").total_connections_received))
       assert.are.equal(0, connections(name))

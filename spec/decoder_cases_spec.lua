@@ -173,10 +173,7 @@ for _, protocol in ipairs { 2, 3 } do
 
     for _, case in ipairs(cases) do
       it(VERBS[case.kind] .. " " .. case.name, function()
-        local options = { protocol = protocol }
-        for name, limit in pairs(case.limits or {}) do
-          options[name] = limit
-        end
+        local options = { protocol = protocol, limits = case.limits }
         check.within(20, function()
           local client = redio.Redis(script.peer.url, options)
           local bytes = case.kind == "push" and case.bytes .. "+after\r\n" or case.bytes

@@ -46,8 +46,8 @@ describe("Errors", function()
   end)
 
   -- What `fn(client)` raises against a server that answers with `answer(connection, words)`.
-  local function against(kind, answer, fn, options)
-    local peer = fake.start(answer)
+  local function against(kind, answer, fn, options, manners)
+    local peer = fake.start(answer, manners)
     local client = redio.Redis(peer.url, options)
     local err = check.within(5, check.raises, kind, fn, client)
     client:close { drain = 0 }
@@ -103,11 +103,10 @@ describe("Errors", function()
     }
     for _, reply in ipairs(replies) do
       local bytes, kind, code = reply[1], reply[2], reply[3]
-      it(("-%s are a %s with that code"):format(code, kind), function()
+      it(("by -%s are a %s with that code"):format(code, kind), function()
         local err = against(kind, function()
           return bytes
         end, incr)
-        assert.are.equal(kind, err.kind)
         assert.are.equal(code, err.code)
         assert.is_true(redio.errors.is(err, "ReplyError"))
         assert.is_nil(tostring(err):find "[\r\n]")
@@ -202,6 +201,12 @@ describe("Errors", function()
       local client = redio.Redis(shared.url, { database = 999999 })
       local err = check.within(5, check.raises, "RedisError", get, client)
       assert.matches("DB index", tostring(err))
+      client:close()
+    end)
+
+    it("are raised where the server refuses the client's name", function()
+      local client = redio.Redis(shared.url, { client_name = "a name of words" })
+      check.within(5, check.raises, "RedisError", get, client)
       client:close()
     end)
   end)
@@ -311,9 +316,43 @@ describe("Errors", function()
       local err = against("TimeoutError", function() end, incr, { timeout = 0.1 })
       assert.are.equal("TimeoutError", err.kind)
       assert.are.equal("maybe", err.sent)
+      -- Silent in the handshake already: nothing of the caller's was sent.
+      local deaf = { protocol = false }
+      err = against("TimeoutError", function() end, incr, { connect_timeout = 0.1, protocol = 3 }, deaf)
+      assert.are.equal("no", err.sent)
       against("TimeoutError", function() end, function(client)
         client():timeout(0.05):incr "k":await()
       end)
+    end)
+
+    it("after a timeout leave the late reply to nobody", function()
+      local peer = fake.start(function(connection, words)
+        local reply = ("$%d\r\n%s\r\n"):format(#words[2], words[2])
+        if words[2] == "late" then
+          connection.held = reply -- and all that come after it, for replies keep their order
+          redio.spawn(function()
+            redio.sleep(0.06)
+            connection:write(connection.held)
+            connection.held = nil
+          end)
+        elseif connection.held then
+          connection.held = connection.held .. reply
+        else
+          return reply
+        end
+      end)
+      local client = redio.Redis(peer.url)
+      check.within(5, function()
+        check.raises("TimeoutError", function()
+          client():timeout(0.03):echo "late":await()
+        end)
+        for i = 1, 20 do
+          assert(client():echo("token " .. i):await() == "token " .. i)
+          redio.sleep(0.005)
+        end
+      end)
+      client:close()
+      peer:stop()
     end)
 
     it("that talks nonsense are ProtocolError, and the next await has another connection", function()

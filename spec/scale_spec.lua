@@ -101,6 +101,7 @@ describe("At scale", function()
       for i = 1, n do
         list[i] = ("%d"):format(i)
       end
+      return list
     end
     plain(100000)
     local inherent = time(3, function() plain(1000000) end) / time(10, function() plain(100000) end)

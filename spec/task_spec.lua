@@ -4,6 +4,7 @@
 local uv = require "luv"
 local redio = require "redio"
 local server = require "spec.support.server"
+local fake = require "spec.support.fake"
 local check = require "spec.support.check"
 
 local PREFIX = "spec:task:"
@@ -217,6 +218,43 @@ describe("A task", function()
         assert.are.equal(0, client:stats().waiting)
       end)
       client:close()
+    end)
+
+    it("its reply goes to nobody either when half of it was there", function()
+      local peer = fake.start(function(connection, words)
+        local reply = ("$%d\r\n%s\r\n"):format(#words[2], words[2])
+        if connection.rest then
+          connection.rest = connection.rest .. reply
+        elseif words[2] == "cancelled" then
+          connection.rest = reply:sub(7)
+          redio.spawn(function()
+            redio.sleep(0.03)
+            connection:write(connection.rest)
+            connection.rest = nil
+          end)
+          return reply:sub(1, 6)
+        else
+          return reply
+        end
+      end)
+      local client = redio.Redis(peer.url)
+      check.within(5, function()
+        local task = redio.spawn(function()
+          client():echo("cancelled"):await()
+        end)
+        redio.sleep(0.01)
+        task:cancel()
+        local kept = redio.spawn(function()
+          return client():echo("kept"):await()
+        end)
+        check.raises("CancelledError", task.await, task)
+        redio.sleep(0.05)
+        assert.are.equal("kept", (kept:await()))
+        assert.are.equal("again", (client():echo("again"):await()))
+      end)
+      assert.are.equal(1, peer.accepted)
+      client:close()
+      peer:stop()
     end)
 
     it("a blocking command that it waited for eats nothing", function()

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The module redio.core: the userdata pipeline, decoder and connection over the pure C of the same names. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -744,6 +745,17 @@ static int lnumber(lua_State *L) {
   return 1;
 }
 
+/* ignore_sigpipe(): a write to a peer that is gone becomes an error code instead of the end of the process. Leaves any
+ * handling that somebody has chosen alone. */
+static int lignore_sigpipe(lua_State *L) {
+  (void)L;
+#ifdef SIGPIPE
+  void (*before)(int) = signal(SIGPIPE, SIG_IGN);
+  if (before != SIG_DFL && before != SIG_ERR) signal(SIGPIPE, before);
+#endif
+  return 0;
+}
+
 static const luaL_Reg pipeline_methods[] = {
     {"clear", lpipeline_clear}, {"settle", lpipeline_settle}, {"reset", lpipeline_reset},
     {"count", lpipeline_count}, {"flags", lpipeline_flags},   {"session", lpipeline_session},
@@ -762,7 +774,8 @@ static const luaL_Reg decoder_methods[] = {
 static const luaL_Reg functions[] = {
     {"command", lcommand},       {"pipeline", lpipeline},   {"encode", lencode},
     {"connection", lconnection}, {"decoder", ldecoder_new}, {"strdecode", lstrdecode},
-    {"strencode", lstrencode},   {"number", lnumber},       {NULL, NULL}};
+    {"strencode", lstrencode},   {"number", lnumber},       {"ignore_sigpipe", lignore_sigpipe},
+    {NULL, NULL}};
 
 static void set_functions(lua_State *L, const luaL_Reg *list) {
   for (; list->name; list++) {

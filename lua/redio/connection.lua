@@ -2,9 +2,8 @@
 -- One connection: a core, a socket, and the coroutines that wait for its replies.
 --
 -- While something is in flight the connection holds itself alive and keeps the loop running; idle, it does neither, so
--- that a client nobody refers to can be collected.
+-- that a client nobody refers to can be collected; luv closes a socket that is collected.
 
-local compat = require "redio.compat"
 local core = require "redio.core"
 local errors = require "redio.errors"
 local handshake = require "redio.handshake"
@@ -41,8 +40,6 @@ end
 ---@param hooks table on_lost(conn, err), on_connect(conn)?, on_push(conn, kind, ...)?, receiver=boolean?, exclusive=boolean?
 function M.new(settings, transport, hooks)
   local self = setmetatable({
-    core = new_core(hooks.receiver, settings.limits),
-    waiters = {},
     settings = settings,
     address = settings.address,
     transport = transport,
@@ -54,11 +51,10 @@ function M.new(settings, transport, hooks)
     flushing = false,
     openers = {},
   }, Connection)
-  if settings.null ~= nil then
-    self.waiters.null = settings.null
-    self.core:null()
-  end
+  self.core, self.waiters = self:_new_core()
+  -- for callbacks that the loop keeps: an idle connection must not live by them
   local weak = setmetatable({ self = self }, { __mode = "v" })
+  self._weak = weak
   self._flush = function()
     return self:flush()
   end
@@ -68,9 +64,18 @@ function M.new(settings, transport, hooks)
   end
   self._on_end = function(reason)
     local conn = weak.self
-    if conn then conn:fail(conn:_closed_error(reason)) end
+    if conn and not conn.lost and not conn:_listen_first() then conn:fail(conn:_closed_error(reason)) end
   end
   return self
+end
+
+function Connection:_new_core()
+  local connection, waiters = new_core(self.hooks.receiver, self.settings.limits), {}
+  if self.settings.null ~= nil then
+    waiters.null = self.settings.null
+    connection:null()
+  end
+  return connection, waiters
 end
 
 function Connection:_closed_error(reason)
@@ -90,6 +95,7 @@ local function establish(self)
   self.core:event "established"
   self.ready = true
   self:_stop_deadline()
+  busy[self] = nil
   local openers = self.openers
   self.openers = {}
   for i = 1, #openers do
@@ -98,6 +104,10 @@ local function establish(self)
   self:_settle()
 end
 
+-- A server without room says so and hangs up, and when it hangs up on bytes that it has not read the reason is lost on
+-- the way: so the second time we let it speak first.
+local LISTEN_SECONDS = 0.1
+
 function Connection:_connected(socket, reason)
   self._attempt = nil
   if self.lost then return socket and socket:close() end
@@ -105,12 +115,30 @@ function Connection:_connected(socket, reason)
     return self:fail(errors.new("ConnectionError", "cannot connect: " .. reason, { address = self.address }))
   end
   self.socket = socket
-  self._guard = compat.finalizer(function()
-    socket:close()
-  end)
   self.core:event "connected"
   self:read_start()
-  resume(coroutine.create(establish), self)
+  if not self._listens then return resume(coroutine.create(establish), self) end
+  self.transport.start_timer(LISTEN_SECONDS, function()
+    if not self.lost then resume(coroutine.create(establish), self) end
+  end)
+end
+
+function Connection:_connect()
+  self.core:event "connect"
+  self._attempt = self.transport.connect(self.settings, function(socket, reason)
+    self:_connected(socket, reason)
+  end)
+end
+
+-- Whether it was hung up on before the server said anything, for the first time: then it is tried once more.
+function Connection:_listen_first()
+  if self.ready or self._listens or self._heard or not self.socket then return false end
+  self._listens = true
+  self.socket:close()
+  self.socket = nil
+  self.core, self.waiters = self:_new_core()
+  self:_connect()
+  return true
 end
 
 --- Reads from the socket (again).
@@ -127,16 +155,13 @@ end
 function Connection:open()
   local settings, transport = self.settings, self.transport
   busy[self] = true
-  self.core:event "connect"
   if settings.connect_timeout then
     self._deadline = transport.start_timer(settings.connect_timeout, function()
       self:fail(errors.new("TimeoutError", ("no connection within %g s (connect_timeout)"):format(settings.connect_timeout),
         { address = self.address, sent = "no" }))
     end)
   end
-  self._attempt = transport.connect(settings, function(socket, reason)
-    self:_connected(socket, reason)
-  end)
+  self:_connect()
 end
 
 --- Waits until it is ready.
@@ -164,10 +189,7 @@ function Connection:flush()
   self.flushing = false
   local data = core_output(self.core)
   if data and self.socket then
-    self._on_write_error = self._on_write_error or function(reason)
-      self:fail(self:_closed_error(reason))
-    end
-    self.socket:write(data, self._on_write_error)
+    self.socket:write(data, self._on_end)
   end
 end
 
@@ -211,6 +233,7 @@ end
 
 function Connection:_read(bytes)
   self.active_at = self.transport.now()
+  self._heard = true
   self.pumping = true
   local ok, err = core_feed(self.core, bytes), "not enough memory"
   if ok then ok, err = pcall(pump, self) end
@@ -246,16 +269,21 @@ end
 
 --- A peer that answers nothing for too long is taken for dead.
 function Connection:_watch_replies(seconds)
-  local transport = self.transport
+  local weak, transport = self._weak, self.transport
   self._watch = transport.start_timer(seconds, function()
-    self._watch = nil
-    if not busy[self] or self.lost or not self.patience then return end
-    local left = self.active_at + self.patience - transport.now()
-    if left > 0.0005 then return self:_watch_replies(left) end
-    self:fail(errors.new("TimeoutError", ("no reply within %g s (timeout)"):format(self.patience),
-      { address = self.address }))
+    local conn = weak.self
+    if conn then conn:_check_replies() end
   end)
   transport.timer_counts(self._watch, false)
+end
+
+function Connection:_check_replies()
+  self._watch = nil
+  if not busy[self] or self.lost or not self.patience then return end
+  local left = self.active_at + self.patience - self.transport.now()
+  if left > 0.0005 then return self:_watch_replies(left) end
+  self:fail(errors.new("TimeoutError", ("no reply within %g s (timeout)"):format(self.patience),
+    { address = self.address }))
 end
 
 --- How long a reply may take from now on; false: for ever.
@@ -272,10 +300,8 @@ end
 function Connection:_settle()
   if self.lost or not self.ready or self.flushing then return end
   if core_waiting(self.core) == 0 and not self.hold then
-    if busy[self] then
-      busy[self] = nil
-      if self.socket then self.socket:counts(false) end
-    end
+    busy[self] = nil
+    self.socket:counts(false)
     if self.retiring then self:close() end
   end
 end
@@ -324,11 +350,6 @@ function Connection:fail(err)
     task.wake(openers[i], nil, err)
   end
   while tell(self, core_next(self.core, self.waiters)) do end
-end
-
---- Closes the socket and nothing else: all that a finalizer may do.
-function Connection:hang_up()
-  if self.socket then self.socket:close() end
 end
 
 --- Closes it on purpose.

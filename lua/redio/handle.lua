@@ -60,7 +60,7 @@ local function recycle(pipeline)
 end
 
 local function borrow(self, level)
-  if self.closed then error("this handle is closed", level) end
+  if self.closed and not self._conn then error("this handle is closed", level) end
   local pipeline = self._own
   if pipeline then
     if self._busy then error("this handle is being awaited by another coroutine: each needs a handle of its own", level) end
@@ -212,13 +212,16 @@ end
 
 --- The connection is of no more use to this handle.
 local function forsake(self, conn, pipeline)
+  pipeline:reset()
   if conn.exclusive then
     self._busy = false
-    self:_unpin()
-    if self._private_client then self.closed = true end
     self._client._pool:release(conn, false)
+    if self._private_client then
+      self.closed, self.in_transaction = true, false
+      return -- it stays with the lost connection: every await from now on says so
+    end
+    self:_unpin()
   end
-  pipeline:reset()
   recycle(pipeline)
 end
 
@@ -231,8 +234,9 @@ end
 local function false_for_nil(self, n, ...)
   local list = { ... }
   local null = self._client.settings.null
+  if null == nil then null = false end
   for i = 1, n do
-    if list[i] == nil then list[i] = null == nil and false or null end
+    if list[i] == nil then list[i] = null end
   end
   return list
 end
@@ -260,10 +264,10 @@ local function may_retry(self, conn, pipeline, tries, sent)
   return readonly
 end
 
-local function lost_error(conn, sent)
-  local cause = conn.lost
+--- Each caller gets an error object of his own, that says whether his commands were sent.
+local function error_of(cause, sent)
   return errors.new(cause.kind, cause.message,
-    { address = conn.address, sent = sent and "maybe" or "no", code = cause.code, cause = cause })
+    { address = cause.address, sent = sent and "maybe" or "no", code = cause.code, command = cause.command, cause = cause })
 end
 
 -- Everything but success: what the wait ended with instead.
@@ -284,7 +288,7 @@ local function unhappy(self, conn, pipeline, mode, tries, slot, token, ...)
   if token == LOST then
     local sent = ...
     if may_retry(self, conn, pipeline, tries, sent) then return exchange(self, pipeline, mode, tries + 1) end
-    local err = lost_error(conn, sent)
+    local err = error_of(conn.lost, sent)
     forsake(self, conn, pipeline)
     error(err, 0)
   end
@@ -325,7 +329,7 @@ local function route(self, pipeline)
   local client = self._client
   local is_private = self._private_client or self._no_pool or pipeline:flags()
   if self._conn then
-    if self._conn.lost then return nil, lost_error(self._conn, false) end
+    if self._conn.lost then return nil, self._conn.lost end
     return self._conn
   end
   if self.closed then return nil, errors.new("ConnectionClosedError", "this handle is closed") end
@@ -364,9 +368,9 @@ function exchange(self, pipeline, mode, tries)
   local conn, err = route(self, pipeline)
   if not conn then
     pipeline:reset()
-    recycle(pipeline)
-    if self._conn then self:_unpin() end
-    error(err, 0)
+    if self._own ~= pipeline then recycle(pipeline) end
+    if self._conn and not self._private_client then self:_unpin() end
+    error(error_of(err, false), 0)
   end
   if conn.exclusive then
     self._busy = true
@@ -397,7 +401,8 @@ end
 
 --- What was set for this await only.
 local function reset_modifiers(self)
-  self._slow, self._decode, self._timeout = false, false, false
+  self._decode, self._timeout = false, false
+  self._slow = self._conn ~= false or self._private_client or self._no_pool
 end
 
 local function await_with(self, pipeline, mode, timeout)
@@ -517,13 +522,15 @@ function methods:clear()
 end
 
 function methods:_pin(conn, pipeline)
-  self._conn, self._own = conn, pipeline
+  self._conn, self._own, self._slow = conn, pipeline, true
   self._guard = self._client._pool:guard(conn)
 end
 
 function methods:_unpin()
   if not self._conn then return end
+  if self._guard then self._guard.held.conn = nil end
   self._conn, self._own, self._guard, self._pipeline = false, false, false, false
+  self._slow = self._private_client or self._no_pool
   self.in_transaction = false
 end
 

@@ -16,17 +16,15 @@ local function queue(pipeline, name, ...)
   core.encode(pipeline, command.find(name).core, ...)
 end
 
-local function results(conn, pipeline, token, ...)
+local function results(conn, pipeline, token, collected, after_failed)
   pipeline:reset()
   if token == core.LOST then error(conn.lost, 0) end
-  if token == core.FAILED then
-    local failed, list = ...
-    for i = 1, #failed do
-      errors.complete(failed[i], conn.address)
-    end
-    return list
+  if token ~= core.FAILED then return collected[1] end
+  local failed = collected
+  for i = 1, #failed do
+    errors.complete(failed[i], conn.address)
   end
-  return (...)
+  return after_failed[1]
 end
 
 --- Sends the pipeline and waits: all results in a list, error replies in their places.

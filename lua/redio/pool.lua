@@ -147,17 +147,18 @@ function Pool:release(conn, clean)
   table.insert(self.idle, conn)
 end
 
---- An object for whoever holds the connection: when it is collected the connection was dropped, and is closed.
+--- For whoever holds the connection: while `guard.held.conn` is set, a holder that is collected with its guard has dropped the
+--- connection, and it is closed.
 function Pool:guard(conn)
-  local orphans, transport = self.orphans, self.transport
-  return compat.finalizer(function()
-    if conn.lost or not conn.in_use then return end
-    conn:hang_up()
-    orphans[#orphans + 1] = conn
-    if transport.in_loop() then transport.defer(function()
+  local held, orphans, transport = { conn = conn }, self.orphans, self.transport
+  local finalizer = compat.finalizer(function()
+    if not held.conn then return end
+    orphans[#orphans + 1] = held.conn
+    transport.defer_finalizer(function()
       self:_reap()
-    end) end
+    end)
   end)
+  return { held = held, finalizer = finalizer }
 end
 
 --- Forgets connections whose holders were collected. Not done by the finalizer: it wakes those who wait for a place.

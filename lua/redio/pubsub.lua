@@ -460,7 +460,10 @@ function Receiver:close()
     self._wanted[kind] = {}
   end
   local conn = self.conn
-  if conn and not conn.lost then self.client._pool:release(conn, false) end
+  if conn then
+    self._guard.held.conn = nil
+    self.client._pool:release(conn, false)
+  end
   self:_lost(nil)
 end
 

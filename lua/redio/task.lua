@@ -133,8 +133,11 @@ local function keep_error(task)
   unjoined[task] = box
   task._guard = compat.finalizer(function()
     if box.joined then return end
-    if default_host().in_loop() then
-      default_host().uncaught(box.err)
+    local transport = default_host()
+    if transport.in_loop() then
+      transport.defer_finalizer(function()
+        transport.uncaught(box.err)
+      end)
     else
       io.stderr:write("redio: a task that nobody awaited failed: ", tostring(box.err), "\n")
     end

@@ -6,7 +6,7 @@
 -- unfinished(name, bytes)        not a whole reply: more must come
 -- push(name, bytes)              out of band: no reply at all
 --
--- `limits` are the client's options for that case; the others run under the defaults.
+-- `limits` is the client's option for that case; the others run under the defaults.
 -- NULL is nil as a result and false inside a table; failure(text) is an error object.
 
 local INF, NAN = math.huge, 0 / 0
@@ -220,7 +220,8 @@ gives("stream_nested", "*?\r\n*?\r\n.\r\n%1\r\n+a\r\n*?\r\n:1\r\n.\r\n.\r\n", { 
 refused("stream_end_in_fixed", "*2\r\n:1\r\n.\r\n")
 refused("stream_end_junk", "*?\r\n.x\r\n")
 refused("stream_verbatim", "=?\r\n;0\r\n")
-refused("stream_over_max_elements", "*?\r\n:1\r\n:1\r\n:1\r\n:1\r\n:1\r\n", { max_elements = 4 })
+-- (A limit that leaves room for the answer to HELLO.)
+refused("stream_over_max_elements", "*?\r\n" .. (":1\r\n"):rep(17), { max_elements = 16 })
 
 -- Two answers to one SUBSCRIBE are two replies
 gives("resp2_sub_ack_two",

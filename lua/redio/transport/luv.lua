@@ -4,7 +4,10 @@
 -- luv calls back on the main coroutine, and an error that escapes a callback ends the process: nothing that is called
 -- from here may raise, but for `uncaught`, which does it on purpose.
 
+local core = require "redio.core"
 local uv = require "luv"
+
+core.ignore_sigpipe() -- libuv writes without MSG_NOSIGNAL
 
 local M = { name = "luv", native_tls = false }
 
@@ -37,21 +40,6 @@ end
 --- Whether the loop is running, so that nobody may run it once more.
 function M.in_loop()
   return uv.loop_mode() ~= nil
-end
-
---- Runs the loop until `done()` is true.
----@return boolean ok false when the loop has nothing left to wait for and `done` is not true
-function M.run(done)
-  while not done() do
-    if not uv.run "once" and not done() then return false end
-  end
-  M.flush()
-  return true
-end
-
---- Outside the loop: lets what was closed go. A handle that is closing when the Lua state is closed crashes luv 1.44.
-function M.flush()
-  if not M.in_loop() then uv.run "nowait" end
 end
 
 local function close(handle)
@@ -92,15 +80,45 @@ local function run_pending()
   end
 end
 
---- Calls `fn` in the next turn of the loop. A finalizer may call this, in the middle of anything.
-function M.defer(fn)
-  if not turn then turn = uv.new_idle() end
+local function add_pending(fn)
   pending_count = pending_count + 1
   pending[pending_count] = fn
-  if not scheduled then
-    scheduled = true
-    turn:start(run_pending)
+end
+
+local function schedule()
+  if scheduled or pending_count == 0 then return end
+  scheduled = true
+  if not turn then turn = uv.new_idle() end
+  turn:start(run_pending)
+end
+
+--- Calls `fn` in the next turn of the loop.
+function M.defer(fn)
+  add_pending(fn)
+  schedule()
+end
+
+--- The same for a finalizer, which may run in the middle of anything, also while the Lua state is being closed: then `fn` is
+--- never called, for luv 1.44 crashes on handles that are closed there.
+function M.defer_finalizer(fn)
+  add_pending(fn)
+  if M.in_loop() then schedule() end
+end
+
+--- Runs the loop until `done()` is true.
+---@return boolean ok false when the loop has nothing left to wait for and `done` is not true
+function M.run(done)
+  schedule()
+  while not done() do
+    if not uv.run "once" and not done() then return false end
   end
+  M.flush()
+  return true
+end
+
+--- Outside the loop: lets what was closed go. A handle that is closing when the Lua state is closed crashes luv 1.44.
+function M.flush()
+  if not M.in_loop() then uv.run "nowait" end
 end
 
 --- Hands an error that nobody waits for to the host: it is raised from a callback of its own.
