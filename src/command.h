@@ -15,8 +15,8 @@ enum {
   REDIO_MULTI = 1 << 5,
   REDIO_EXEC = 1 << 6,
   REDIO_DISCARD = 1 << 7,
-  REDIO_NOMULTI = 1 << 8, /* cannot be queued: its reply would not be +QUEUED */
-  REDIO_MUTE = 1 << 9,    /* CLIENT REPLY: decides whether replies come at all */
+  REDIO_NOMULTI = 1 << 8,  /* cannot be queued: its reply would not be +QUEUED */
+  REDIO_MUTE = 1 << 9,     /* CLIENT REPLY: decides whether replies come at all */
   REDIO_PRIVATE = 1 << 10, /* must not stand behind the commands of others */
   REDIO_SILENT = 1 << 11   /* answered by messages, if at all */
 };

@@ -26,7 +26,8 @@ static const unsigned char steps[][REDIO_LOSE + 1] = {
 
 int redio_connection_event(redio_connection *c, redio_event event) {
   unsigned char next = steps[c->state][event];
-  if (next == NO_STEP) return -1;
+  if (next == NO_STEP)
+    return -1;
   c->state = (redio_state)next;
   return 0;
 }
@@ -56,10 +57,12 @@ void redio_connection_free(redio_connection *c) {
 static int reserve_chain(redio_connection *c) {
   uint32_t cap;
   redio_chain *grown;
-  if (c->unused != REDIO_NO_CHAIN || c->chains_used < c->chains_cap) return 0;
+  if (c->unused != REDIO_NO_CHAIN || c->chains_used < c->chains_cap)
+    return 0;
   cap = c->chains_cap ? c->chains_cap * 2 : 8;
   grown = realloc(c->chains, cap * sizeof *grown);
-  if (!grown) return -1;
+  if (!grown)
+    return -1;
   c->chains = grown;
   c->chains_cap = cap;
   return 0;
@@ -81,9 +84,12 @@ static int reserve_pieces(redio_pieces *list, size_t more) {
 
 int redio_connection_reserve(redio_connection *c, const redio_pipeline *p) {
   size_t expects = redio_buf_len(&p->expects);
-  if (reserve_chain(c)) return -1;
-  if (!redio_buf_reserve(&c->out, p->closed_out)) return -1;
-  if (expects && !redio_buf_reserve(&c->expects, expects)) return -1;
+  if (reserve_chain(c))
+    return -1;
+  if (!redio_buf_reserve(&c->out, p->closed_out))
+    return -1;
+  if (expects && !redio_buf_reserve(&c->expects, expects))
+    return -1;
   return p->pieces.count ? reserve_pieces(&c->pieces, p->pieces.count) : 0;
 }
 
@@ -113,14 +119,16 @@ static void copy_pieces(redio_connection *c, const redio_pipeline *p) {
 }
 
 static void move_bytes(redio_buf *to, const redio_buf *from, size_t n) {
-  if (!n) return;
+  if (!n)
+    return;
   memcpy(to->data + to->tail, redio_buf_head(from), n);
   to->tail += n;
 }
 
 uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigned char mode) {
   uint32_t slot = REDIO_NO_CHAIN;
-  if (p->closed_pieces) copy_pieces(c, p);
+  if (p->closed_pieces)
+    copy_pieces(c, p);
   move_bytes(&c->out, &p->out, p->closed_out);
   move_bytes(&c->expects, &p->expects, redio_buf_len(&p->expects));
   c->commands += p->commands;
@@ -134,7 +142,8 @@ uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigne
 }
 
 void redio_connection_drop(redio_connection *c, uint32_t slot) {
-  if (slot < c->chains_used) c->chains[slot].dropped = 1;
+  if (slot < c->chains_used)
+    c->chains[slot].dropped = 1;
 }
 
 void redio_connection_sent(redio_connection *c) {
@@ -167,7 +176,8 @@ void redio_connection_took(redio_connection *c) {
 void redio_connection_pop(redio_connection *c) {
   uint32_t slot = c->first;
   c->first = c->chains[slot].next;
-  if (c->first == REDIO_NO_CHAIN) c->last = REDIO_NO_CHAIN;
+  if (c->first == REDIO_NO_CHAIN)
+    c->last = REDIO_NO_CHAIN;
   c->chains[slot].next = c->unused;
   c->unused = slot;
   c->waiting--;

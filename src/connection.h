@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* One connection without its socket: bytes to write, bytes that were read, and who waits for which reply.
+/* One connection without its socket: bytes to write, bytes that were read, and who waits for which
+ * reply.
  *
- * Pipelines are submitted as chains. A chain has a slot, a small number that the owner may use as an index; it
- * keeps it until its last reply is in, or until it is popped from a dead connection. Replies belong to chains
- * strictly first in, first out. A chain that is dropped keeps its place, and its replies are read and forgotten.
+ * Pipelines are submitted as chains. A chain has a slot, a small number that the owner may use as
+ * an index; it keeps it until its last reply is in, or until it is popped from a dead connection.
+ * Replies belong to chains strictly first in, first out. A chain that is dropped keeps its place,
+ * and its replies are read and forgotten.
  *
- * Every state and every step between two of them stands in the table of connection.c; an event that the table does not
- * have is refused. */
+ * Every state and every step between two of them stands in the table of connection.c; an event that
+ * the table does not have is refused. */
 #ifndef REDIO_CONNECTION_H
 #define REDIO_CONNECTION_H
 
@@ -57,8 +59,8 @@ typedef struct redio_connection {
   uint32_t chains_cap, chains_used, first, last, unused, waiting;
   uint32_t turn; /* of the next output */
   redio_state state;
-  unsigned char receiver;  /* arrays that nobody asked for are messages */
-  unsigned char has_null;  /* the owner has a value of his own for null */
+  unsigned char receiver; /* arrays that nobody asked for are messages */
+  unsigned char has_null; /* the owner has a value of his own for null */
   unsigned long long commands, replies, bytes_out, bytes_in;
 } redio_connection;
 
@@ -69,11 +71,13 @@ void redio_connection_free(redio_connection *c);
 /* 0, or -1 when the state has no such step. */
 int redio_connection_event(redio_connection *c, redio_event event);
 
-/* Room for one more chain of that pipeline; after it, submit cannot fail. 0, or -1 when memory is out. */
+/* Room for one more chain of that pipeline; after it, submit cannot fail. 0, or -1 when memory is
+ * out. */
 int redio_connection_reserve(redio_connection *c, const redio_pipeline *p);
 
-/* Takes the pipeline's commands over; the pipeline keeps its own copy. Refs of pieces are the caller's to renew, from index
- * `pieces.count` as it was. Returns the chain's slot, or REDIO_NO_CHAIN when no reply will come. */
+/* Takes the pipeline's commands over; the pipeline keeps its own copy. Refs of pieces are the
+ * caller's to renew, from index `pieces.count` as it was. Returns the chain's slot, or
+ * REDIO_NO_CHAIN when no reply will come. */
 uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigned char mode);
 
 /* Nobody waits for that chain any more. */

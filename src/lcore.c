@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The module redio.core: the userdata pipeline, decoder and connection over the pure C of the same names. */
+/* The module redio.core: the userdata pipeline, decoder and connection over the pure C of the same
+ * names. */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,18 +23,19 @@ typedef struct ldecoder {
 
 static void *check(lua_State *L, int i, const void *tag, size_t size, const char *what) {
   void *p = lua_touserdata(L, i);
-  if (p && lua_rawlen(L, i) >= size && *(const void *const *)p == tag) return p;
+  if (p && lua_rawlen(L, i) >= size && *(const void *const *)p == tag)
+    return p;
   luaL_error(L, "bad argument #%d (%s expected, got %s)", i, what, luaL_typename(L, i));
   return NULL;
 }
 
-#define check_command(L, i) \
+#define check_command(L, i)                                                                        \
   ((redio_command *)check(L, i, &command_tag, sizeof(redio_command), "redio.command"))
-#define check_pipeline(L, i) \
+#define check_pipeline(L, i)                                                                       \
   ((redio_pipeline *)check(L, i, &pipeline_tag, sizeof(redio_pipeline), "redio.pipeline"))
-#define check_decoder(L, i) \
+#define check_decoder(L, i)                                                                        \
   (&((ldecoder *)check(L, i, &decoder_tag, sizeof(ldecoder), "redio.decoder"))->decoder)
-#define check_connection(L, i) \
+#define check_connection(L, i)                                                                     \
   ((redio_connection *)check(L, i, &connection_tag, sizeof(redio_connection), "redio.connection"))
 
 /* ---- command ---- */
@@ -41,12 +43,11 @@ static void *check(lua_State *L, int i, const void *tag, size_t size, const char
 static const struct {
   const char *name;
   uint32_t flag;
-} flag_names[] = {{"readonly", REDIO_READONLY}, {"blocking", REDIO_BLOCKING},
-                  {"state", REDIO_STATE},       {"watch", REDIO_WATCH},
-                  {"unwatch", REDIO_UNWATCH},   {"multi", REDIO_MULTI},
-                  {"exec", REDIO_EXEC},         {"discard", REDIO_DISCARD},
-                  {"nomulti", REDIO_NOMULTI},   {"mute", REDIO_MUTE},
-                  {"private", REDIO_PRIVATE},   {"silent", REDIO_SILENT}};
+} flag_names[] = {
+    {"readonly", REDIO_READONLY}, {"blocking", REDIO_BLOCKING}, {"state", REDIO_STATE},
+    {"watch", REDIO_WATCH},       {"unwatch", REDIO_UNWATCH},   {"multi", REDIO_MULTI},
+    {"exec", REDIO_EXEC},         {"discard", REDIO_DISCARD},   {"nomulti", REDIO_NOMULTI},
+    {"mute", REDIO_MUTE},         {"private", REDIO_PRIVATE},   {"silent", REDIO_SILENT}};
 
 static unsigned char shape_field(lua_State *L, int table) {
   const char *name;
@@ -54,7 +55,8 @@ static unsigned char shape_field(lua_State *L, int table) {
   lua_getfield(L, table, "reply");
   name = lua_tostring(L, -1);
   shape = name ? redio_shape_find(name) : REDIO_SHAPE_INDEX_VALUE;
-  if (shape < 0) luaL_error(L, "unknown reply shape '%s'", name);
+  if (shape < 0)
+    luaL_error(L, "unknown reply shape '%s'", name);
   lua_pop(L, 1);
   return (unsigned char)shape;
 }
@@ -75,11 +77,14 @@ static void read_variant(lua_State *L, redio_variant *v) {
   v->shape = shape_field(L, table);
   v->argc = small_field(L, table, "argc");
   v->from = small_field(L, table, "from");
-  if (!v->from) v->from = 1;
+  if (!v->from)
+    v->from = 1;
   lua_getfield(L, table, "token");
   token = lua_tolstring(L, -1, &len);
-  if (len >= REDIO_TOKEN_MAX) luaL_error(L, "variant '%s' is too long", token);
-  if (token) memcpy(v->token, token, len);
+  if (len >= REDIO_TOKEN_MAX)
+    luaL_error(L, "variant '%s' is too long", token);
+  if (token)
+    memcpy(v->token, token, len);
   v->token_len = (unsigned char)len;
   lua_pop(L, 2);
 }
@@ -89,7 +94,8 @@ static void read_variants(lua_State *L, redio_command *c) {
   lua_getfield(L, 1, "variants");
   if (lua_istable(L, -1)) {
     n = lua_rawlen(L, -1);
-    if (n > REDIO_VARIANTS_MAX) luaL_error(L, "more than %d variants", REDIO_VARIANTS_MAX);
+    if (n > REDIO_VARIANTS_MAX)
+      luaL_error(L, "more than %d variants", REDIO_VARIANTS_MAX);
     for (i = 0; i < n; i++) {
       lua_rawgeti(L, -1, (int)i + 1);
       read_variant(L, c->variants + i);
@@ -103,7 +109,8 @@ static void read_flags(lua_State *L, redio_command *c) {
   size_t i;
   for (i = 0; i < sizeof flag_names / sizeof *flag_names; i++) {
     lua_getfield(L, 1, flag_names[i].name);
-    if (lua_toboolean(L, -1)) c->flags |= flag_names[i].flag;
+    if (lua_toboolean(L, -1))
+      c->flags |= flag_names[i].flag;
     lua_pop(L, 1);
   }
 }
@@ -132,7 +139,8 @@ static uint16_t next_id(lua_State *L, int name) {
   name = lua_absindex(L, name);
   lua_getfield(L, LUA_REGISTRYINDEX, REDIO_NAMES);
   id = (lua_Integer)lua_rawlen(L, -1) + 1;
-  if (id > 0xFFFF) luaL_error(L, "too many different commands");
+  if (id > 0xFFFF)
+    luaL_error(L, "too many different commands");
   lua_pushvalue(L, name);
   lua_rawseti(L, -2, (int)id);
   lua_pop(L, 1);
@@ -140,7 +148,8 @@ static uint16_t next_id(lua_State *L, int name) {
 }
 
 /* command({name=, reply=, variants=, readonly=true, ...}, like?) -> descriptor
- * What the encoder needs of one entry of commands.lua. It has an id of its own, or that of `like`. */
+ * What the encoder needs of one entry of commands.lua. It has an id of its own, or that of `like`.
+ */
 static int lcommand(lua_State *L) {
   size_t len;
   const char *name;
@@ -176,7 +185,8 @@ static int lpipeline(lua_State *L) {
 static int lencode(lua_State *L) {
   redio_pipeline *p = check_pipeline(L, 1);
   const redio_command *c = check_command(L, 2);
-  if (p->submitted) redio_pipeline_reset(p);
+  if (p->submitted)
+    redio_pipeline_reset(p);
   return redio_encode(L, p, c, 3);
 }
 
@@ -215,7 +225,8 @@ static int lpipeline_sent(lua_State *L) {
   return 1;
 }
 
-/* pipeline:flags() -> private, readonly, blocking: whether it needs a connection of its own, may be sent twice, may wait */
+/* pipeline:flags() -> private, readonly, blocking: whether it needs a connection of its own, may be
+ * sent twice, may wait */
 static int lpipeline_flags(lua_State *L) {
   const redio_pipeline *p = check_pipeline(L, 1);
   lua_pushboolean(L, redio_pipeline_is_private(p));
@@ -224,7 +235,8 @@ static int lpipeline_flags(lua_State *L) {
   return 3;
 }
 
-/* pipeline:session() -> in_multi, watching, dirty: as the queued commands will leave the connection */
+/* pipeline:session() -> in_multi, watching, dirty: as the queued commands will leave the connection
+ */
 static int lpipeline_session(lua_State *L) {
   const redio_pipeline *p = check_pipeline(L, 1);
   lua_pushboolean(L, p->now.in_multi);
@@ -256,7 +268,8 @@ static int lpipeline_gc(lua_State *L) {
     lua_getfield(L, LUA_REGISTRYINDEX, REDIO_NAMES);
     lua_rawgeti(L, -1, p->first_id);
     name = lua_tostring(L, -1);
-    fprintf(stderr, "redio: warning: a handle was collected with %lu command%s never awaited (%s%s)\n",
+    fprintf(stderr,
+            "redio: warning: a handle was collected with %lu command%s never awaited (%s%s)\n",
             (unsigned long)p->commands, p->commands == 1 ? "" : "s", name ? name : "?",
             p->commands == 1 ? "" : ", ...");
   }
@@ -271,7 +284,8 @@ static void limit_field(lua_State *L, int table, const char *name, unsigned long
   lua_getfield(L, table, name);
   if (!lua_isnil(L, -1)) {
     lua_Number n = luaL_checknumber(L, -1);
-    if (!(n >= 0 && n < 9e18)) luaL_error(L, "bad limit '%s'", name);
+    if (!(n >= 0 && n < 9e18))
+      luaL_error(L, "bad limit '%s'", name);
     *out = (unsigned long long)n;
   }
   lua_pop(L, 1);
@@ -280,7 +294,8 @@ static void limit_field(lua_State *L, int table, const char *name, unsigned long
 static redio_limits read_limits(lua_State *L, int table) {
   redio_limits limits = redio_default_limits;
   unsigned long long line = limits.max_line, depth = limits.max_depth;
-  if (lua_isnoneornil(L, table)) return limits;
+  if (lua_isnoneornil(L, table))
+    return limits;
   luaL_checktype(L, table, LUA_TTABLE);
   limit_field(L, table, "max_bulk", &limits.max_bulk);
   limit_field(L, table, "max_elements", &limits.max_elements);
@@ -291,8 +306,8 @@ static redio_limits read_limits(lua_State *L, int table) {
   return limits;
 }
 
-/* connection(receiver?, limits?) -> a connection without socket; a receiver takes arrays that nobody asked for as
- * messages; limits as for decoder */
+/* connection(receiver?, limits?) -> a connection without socket; a receiver takes arrays that
+ * nobody asked for as messages; limits as for decoder */
 static int lconnection(lua_State *L) {
   int receiver = lua_toboolean(L, 1);
   redio_limits limits = read_limits(L, 2);
@@ -316,17 +331,22 @@ static void renew_refs(lua_State *L, redio_pieces *pieces, size_t from) {
 static const char *refuses_chain(lua_State *L, const redio_connection *c, const redio_pipeline *p,
                                  int mode) {
   redio_state state = mode & REDIO_MODE_HANDSHAKE ? REDIO_HANDSHAKE : REDIO_READY;
-  if (c->state != state) return "state";
-  if (!(mode & REDIO_MODE_OWN) && redio_pipeline_is_private(p)) return "private";
-  if (p->replies && !lua_isyieldable(L)) return "yield";
-  if (!(mode & REDIO_MODE_COLLECT) && p->values > REDIO_MAX_RESULTS) return "results";
+  if (c->state != state)
+    return "state";
+  if (!(mode & REDIO_MODE_OWN) && redio_pipeline_is_private(p))
+    return "private";
+  if (p->replies && !lua_isyieldable(L))
+    return "yield";
+  if (!(mode & REDIO_MODE_COLLECT) && p->values > REDIO_MAX_RESULTS)
+    return "results";
   return NULL;
 }
 
 /* connection:submit(pipeline, waiters, mode) -> slot, coroutine | nil, why
- * The running coroutine becomes the chain's waiter: waiters[2 * slot + 1]; the next index holds what the chain
- * collects. Without a single reply to come the slot is false. why: "state" (not ready), "private" (needs a connection
- * of its own), "yield" (the caller cannot wait here), "results" (more than a call may return), "memory". */
+ * The running coroutine becomes the chain's waiter: waiters[2 * slot + 1]; the next index holds
+ * what the chain collects. Without a single reply to come the slot is false. why: "state" (not
+ * ready), "private" (needs a connection of its own), "yield" (the caller cannot wait here),
+ * "results" (more than a call may return), "memory". */
 static int lconnection_submit(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
   redio_pipeline *p = check_pipeline(L, 2);
@@ -334,14 +354,16 @@ static int lconnection_submit(lua_State *L) {
   size_t pieces = c->pieces.count;
   uint32_t slot;
   const char *refusal = refuses_chain(L, c, p, mode);
-  if (!refusal && redio_connection_reserve(c, p)) refusal = "memory";
+  if (!refusal && redio_connection_reserve(c, p))
+    refusal = "memory";
   if (refusal) {
     lua_pushnil(L);
     lua_pushstring(L, refusal);
     return 2;
   }
   slot = redio_connection_submit(c, p, (unsigned char)mode);
-  if (c->pieces.count > pieces) renew_refs(L, &c->pieces, pieces);
+  if (c->pieces.count > pieces)
+    renew_refs(L, &c->pieces, pieces);
   if (slot == REDIO_NO_CHAIN) {
     lua_pushboolean(L, 0);
     return 1;
@@ -382,11 +404,13 @@ static void push_output_pieces(lua_State *L, redio_connection *c) {
   lua_rawseti(L, -2, ++n);
 }
 
-/* connection:output() -> what is to be written: a string, a list of strings, or nil; and its size in bytes */
+/* connection:output() -> what is to be written: a string, a list of strings, or nil; and its size
+ * in bytes */
 static int lconnection_output(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
   size_t size = redio_buf_len(&c->out);
-  if (!size) return 0;
+  if (!size)
+    return 0;
   if (c->pieces.count)
     push_output_pieces(L, c);
   else
@@ -417,13 +441,15 @@ static void start_builder(redio_builder *b, lua_State *L, const redio_connection
   b->L = L;
   b->errors = AT_ERRORS;
   b->p = redio_buf_head(&c->decoder.in);
-  if (c->has_null) b->null_holder = AT_WAITERS;
+  if (c->has_null)
+    b->null_holder = AT_WAITERS;
 }
 
 /* Takes the values above `base` from the stack into the chain's own list. */
 static void spill(lua_State *L, redio_connection *c, redio_chain *chain, int base) {
   int i, n = lua_gettop(L) - base;
-  if (n <= 0) return;
+  if (n <= 0)
+    return;
   lua_rawgeti(L, AT_WAITERS, slot_index(c) + 1);
   if (!lua_istable(L, -1)) {
     lua_pop(L, 1);
@@ -441,17 +467,20 @@ static void spill(lua_State *L, redio_connection *c, redio_chain *chain, int bas
 /* Everything spilled, back onto the stack. */
 static void unspill(lua_State *L, redio_connection *c, redio_chain *chain, int base) {
   uint32_t i;
-  if (!chain->values) return;
+  if (!chain->values)
+    return;
   spill(L, c, chain, base);
   lua_rawgeti(L, AT_WAITERS, slot_index(c) + 1);
   luaL_checkstack(L, (int)chain->values + 8, "too many results: use replies()");
-  for (i = 1; i <= chain->values; i++) lua_rawgeti(L, base + 1, (int)i);
+  for (i = 1; i <= chain->values; i++)
+    lua_rawgeti(L, base + 1, (int)i);
   lua_remove(L, base + 1);
 }
 
 /* Errors of a chain that came in more than one read are kept with its waiters too. */
 static void keep_errors(lua_State *L) {
-  if (lua_isnil(L, AT_ERRORS)) return;
+  if (lua_isnil(L, AT_ERRORS))
+    return;
   lua_pushvalue(L, AT_ERRORS);
   lua_setfield(L, AT_WAITERS, "errors");
 }
@@ -459,7 +488,8 @@ static void keep_errors(lua_State *L) {
 static void take_kept_errors(lua_State *L) {
   lua_getfield(L, AT_WAITERS, "errors");
   lua_replace(L, AT_ERRORS);
-  if (lua_isnil(L, AT_ERRORS)) return;
+  if (lua_isnil(L, AT_ERRORS))
+    return;
   lua_pushnil(L);
   lua_setfield(L, AT_WAITERS, "errors");
 }
@@ -523,7 +553,8 @@ static void take_reply(lua_State *L, redio_connection *c, redio_chain *chain) {
   }
 }
 
-/* false, true and the elements of a message; false, false and any other reply that nobody asked for */
+/* false, true and the elements of a message; false, false and any other reply that nobody asked for
+ */
 static int take_push(lua_State *L, redio_connection *c) {
   redio_builder b;
   redio_token t;
@@ -539,7 +570,8 @@ static int take_push(lua_State *L, redio_connection *c) {
   if (lua_toboolean(L, -1)) {
     b.p = redio_token_next(b.p, &t);
     luaL_checkstack(L, t.count < 200 ? (int)t.count + 8 : 208, "push");
-    for (left = t.count < 200 ? t.count : 200; left; left--) redio_build(&b, &name, 1);
+    for (left = t.count < 200 ? t.count : 200; left; left--)
+      redio_build(&b, &name, 1);
   } else {
     redio_build(&b, &name, 1);
   }
@@ -552,7 +584,8 @@ static int is_message(const redio_connection *c) {
   return type == '>' || c->first == REDIO_NO_CHAIN || (c->receiver && type == '*');
 }
 
-/* A chain whose connection is lost: waiter, token, whether it may have been sent. Nobody's chains are passed over. */
+/* A chain whose connection is lost: waiter, token, whether it may have been sent. Nobody's chains
+ * are passed over. */
 static int next_lost(lua_State *L, redio_connection *c) {
   while (c->first != REDIO_NO_CHAIN) {
     int slot = slot_index(c), dropped = c->chains[c->first].dropped;
@@ -578,15 +611,18 @@ static void start_chain(lua_State *L, const redio_connection *c, const redio_cha
   lua_pushnil(L);
   lua_rawgeti(L, AT_WAITERS, slot_index(c));
   lua_pushlightuserdata(L, (void *)&done_token);
-  if (chain->done) take_kept_errors(L);
+  if (chain->done)
+    take_kept_errors(L);
 }
 
 static void pause_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
-  if (!(chain->mode & REDIO_MODE_COLLECT)) spill(L, c, chain, AT_TOKEN);
+  if (!(chain->mode & REDIO_MODE_COLLECT))
+    spill(L, c, chain, AT_TOKEN);
   keep_errors(L);
 }
 
-/* Takes replies for the first chain until it is finished (1), bytes run out (0), or something comes between (-1). */
+/* Takes replies for the first chain until it is finished (1), bytes run out (0), or something comes
+ * between (-1). */
 static int feed_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
   start_chain(L, c, chain);
   while (redio_decoder_next(&c->decoder) == REDIO_VALUE) {
@@ -594,12 +630,15 @@ static int feed_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
       pause_chain(L, c, chain);
       return -1;
     }
-    if (!chain->dropped) take_reply(L, c, chain);
+    if (!chain->dropped)
+      take_reply(L, c, chain);
     redio_connection_took(c);
     redio_decoder_consume(&c->decoder);
-    if (chain->done == chain->replies) return 1;
+    if (chain->done == chain->replies)
+      return 1;
   }
-  if (chain->done) pause_chain(L, c, chain);
+  if (chain->done)
+    pause_chain(L, c, chain);
   return 0;
 }
 
@@ -612,18 +651,24 @@ static int feed_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
 static int lconnection_next(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
   lua_settop(L, AT_WAITERS);
-  if (c->state == REDIO_LOST) return next_lost(L, c);
+  if (c->state == REDIO_LOST)
+    return next_lost(L, c);
   while (redio_decoder_next(&c->decoder) == REDIO_VALUE) {
     redio_chain *chain = redio_connection_first(c);
     int finished;
-    if (is_message(c)) return take_push(L, c);
+    if (is_message(c))
+      return take_push(L, c);
     finished = feed_chain(L, c, chain);
-    if (finished == 0) break;
-    if (finished < 0) continue;
-    if (!chain->dropped) return finish_chain(L, c, chain);
+    if (finished == 0)
+      break;
+    if (finished < 0)
+      continue;
+    if (!chain->dropped)
+      return finish_chain(L, c, chain);
     redio_connection_pop(c);
   }
-  if (!redio_decoder_error(&c->decoder)) return 0;
+  if (!redio_decoder_error(&c->decoder))
+    return 0;
   lua_pushnil(L);
   lua_pushstring(L, redio_decoder_error(&c->decoder));
   return 2;
@@ -745,37 +790,50 @@ static int lnumber(lua_State *L) {
   return 1;
 }
 
-/* ignore_sigpipe(): a write to a peer that is gone becomes an error code instead of the end of the process. Leaves any
- * handling that somebody has chosen alone. */
+/* ignore_sigpipe(): a write to a peer that is gone becomes an error code instead of the end of the
+ * process. Leaves any handling that somebody has chosen alone. */
 static int lignore_sigpipe(lua_State *L) {
   (void)L;
 #ifdef SIGPIPE
   void (*before)(int) = signal(SIGPIPE, SIG_IGN);
-  if (before != SIG_DFL && before != SIG_ERR) signal(SIGPIPE, before);
+  if (before != SIG_DFL && before != SIG_ERR)
+    signal(SIGPIPE, before);
 #endif
   return 0;
 }
 
 static const luaL_Reg pipeline_methods[] = {
-    {"clear", lpipeline_clear}, {"settle", lpipeline_settle}, {"reset", lpipeline_reset},
-    {"count", lpipeline_count}, {"flags", lpipeline_flags},   {"session", lpipeline_session},
+    {"clear", lpipeline_clear}, {"settle", lpipeline_settle},
+    {"reset", lpipeline_reset}, {"count", lpipeline_count},
+    {"flags", lpipeline_flags}, {"session", lpipeline_session},
     {"sent", lpipeline_sent},   {"wrap", lpipeline_wrap},
     {"__gc", lpipeline_gc},     {NULL, NULL}};
 
-static const luaL_Reg connection_methods[] = {
-    {"submit", lconnection_submit}, {"drop", lconnection_drop},   {"output", lconnection_output},
-    {"feed", lconnection_feed},     {"next", lconnection_next},   {"event", lconnection_event},
-    {"state", lconnection_state},   {"null", lconnection_null},   {"waiting", lconnection_waiting},
-    {"__gc", lconnection_gc},       {NULL, NULL}};
+static const luaL_Reg connection_methods[] = {{"submit", lconnection_submit},
+                                              {"drop", lconnection_drop},
+                                              {"output", lconnection_output},
+                                              {"feed", lconnection_feed},
+                                              {"next", lconnection_next},
+                                              {"event", lconnection_event},
+                                              {"state", lconnection_state},
+                                              {"null", lconnection_null},
+                                              {"waiting", lconnection_waiting},
+                                              {"__gc", lconnection_gc},
+                                              {NULL, NULL}};
 
 static const luaL_Reg decoder_methods[] = {
     {"feed", ldecoder_feed}, {"next", ldecoder_next}, {"__gc", ldecoder_gc}, {NULL, NULL}};
 
-static const luaL_Reg functions[] = {
-    {"command", lcommand},       {"pipeline", lpipeline},   {"encode", lencode},
-    {"connection", lconnection}, {"decoder", ldecoder_new}, {"strdecode", lstrdecode},
-    {"strencode", lstrencode},   {"number", lnumber},       {"ignore_sigpipe", lignore_sigpipe},
-    {NULL, NULL}};
+static const luaL_Reg functions[] = {{"command", lcommand},
+                                     {"pipeline", lpipeline},
+                                     {"encode", lencode},
+                                     {"connection", lconnection},
+                                     {"decoder", ldecoder_new},
+                                     {"strdecode", lstrdecode},
+                                     {"strencode", lstrencode},
+                                     {"number", lnumber},
+                                     {"ignore_sigpipe", lignore_sigpipe},
+                                     {NULL, NULL}};
 
 static void set_functions(lua_State *L, const luaL_Reg *list) {
   for (; list->name; list++) {

@@ -17,10 +17,12 @@ static int encode_string(lua_State *L, redio_pipeline *p, int i) {
   size_t len;
   const char *s = lua_tolstring(L, i, &len);
   int ref;
-  if (len < REDIO_PIECE_MIN) return redio_pipeline_arg(p, s, len);
+  if (len < REDIO_PIECE_MIN)
+    return redio_pipeline_arg(p, s, len);
   lua_pushvalue(L, i);
   ref = luaL_ref(L, LUA_REGISTRYINDEX);
-  if (!redio_pipeline_piece(p, s, len, ref)) return 0;
+  if (!redio_pipeline_piece(p, s, len, ref))
+    return 0;
   luaL_unref(L, LUA_REGISTRYINDEX, ref);
   return -1;
 }
@@ -37,7 +39,8 @@ static int token_at(lua_State *L, const redio_variant *v, int first, int top) {
   for (i = first + v->from - 1; i <= top; i++) {
     size_t len;
     const char *s = lua_type(L, i) == LUA_TSTRING ? lua_tolstring(L, i, &len) : NULL;
-    if (s && redio_is_word(v->token, v->token_len, s, len)) return 1;
+    if (s && redio_is_word(v->token, v->token_len, s, len))
+      return 1;
   }
   return 0;
 }
@@ -46,20 +49,24 @@ static unsigned char choose_shape(lua_State *L, const redio_command *c, int firs
   int k, top = lua_gettop(L);
   for (k = 0; k < c->variants_count; k++) {
     const redio_variant *v = c->variants + k;
-    if (v->token_len ? token_at(L, v, first, top) : top - first + 1 == v->argc) return v->shape;
+    if (v->token_len ? token_at(L, v, first, top) : top - first + 1 == v->argc)
+      return v->shape;
   }
   return c->shape;
 }
 
-/* 1: all of them can be sent as they are; 0: Lua has to help; -1: one cannot be sent, a message is pushed */
+/* 1: all of them can be sent as they are; 0: Lua has to help; -1: one cannot be sent, a message is
+ * pushed */
 static int check_arguments(lua_State *L, int first, int top) {
   int i, plain = 1;
   for (i = first; i <= top; i++) {
     int type = lua_type(L, i);
-    if (type == LUA_TSTRING) continue;
+    if (type == LUA_TSTRING)
+      continue;
     if (type == LUA_TNUMBER) {
       lua_Number n = lua_tonumber(L, i);
-      if (n == n) continue;
+      if (n == n)
+        continue;
       lua_pushfstring(L, "argument #%d is NaN, which Redis has no form for", i - first + 1);
       return -1;
     }
@@ -79,16 +86,18 @@ static int encode_arguments(lua_State *L, redio_pipeline *p, const redio_command
                             int top) {
   int i;
   redio_unref_pieces(L, &p->pieces, p->closed_pieces);
-  if (redio_pipeline_open(p, c, (unsigned)(top - first + 1))) return -1;
+  if (redio_pipeline_open(p, c, (unsigned)(top - first + 1)))
+    return -1;
   for (i = first; i <= top; i++) {
     int failed = lua_type(L, i) == LUA_TSTRING ? encode_string(L, p, i) : encode_number(L, p, i);
-    if (failed) return -1;
+    if (failed)
+      return -1;
   }
-  return redio_pipeline_close(
-      p, c, c->variants_count ? choose_shape(L, c, first) : c->shape,
-      c->flags & REDIO_MUTE && top >= first && lua_type(L, first) == LUA_TSTRING
-          ? lua_tostring(L, first)
-          : NULL);
+  return redio_pipeline_close(p, c, c->variants_count ? choose_shape(L, c, first) : c->shape,
+                              c->flags & REDIO_MUTE && top >= first &&
+                                      lua_type(L, first) == LUA_TSTRING
+                                  ? lua_tostring(L, first)
+                                  : NULL);
 }
 
 int redio_encode(lua_State *L, redio_pipeline *p, const redio_command *c, int first) {
@@ -97,7 +106,8 @@ int redio_encode(lua_State *L, redio_pipeline *p, const redio_command *c, int fi
   const char *refusal;
   if (plain > 0) {
     refusal = redio_pipeline_refuses(p, c);
-    if (!refusal && encode_arguments(L, p, c, first, top)) refusal = "out of memory";
+    if (!refusal && encode_arguments(L, p, c, first, top))
+      refusal = "out of memory";
     if (!refusal) {
       lua_pushboolean(L, 1);
       return 1;
@@ -106,7 +116,8 @@ int redio_encode(lua_State *L, redio_pipeline *p, const redio_command *c, int fi
     plain = -1;
   }
   lua_pushboolean(L, 0);
-  if (!plain) return 1;
+  if (!plain)
+    return 1;
   lua_insert(L, -2);
   return 2;
 }
@@ -127,12 +138,15 @@ static const char *skip_token(const char *p, const redio_token *t) {
   if (t->streamed) {
     do {
       p = redio_token_next(p, &next);
-      if (t->type != '$' && next.type != '.') p = skip_token(p, &next);
+      if (t->type != '$' && next.type != '.')
+        p = skip_token(p, &next);
     } while (t->type == '$' ? next.len != 0 : next.type != '.');
     return p;
   }
-  if (!is_aggregate(t)) return p;
-  for (left = t->type == '%' ? t->count * 2 : t->count; left; left--) p = redio_skip(p);
+  if (!is_aggregate(t))
+    return p;
+  for (left = t->type == '%' ? t->count * 2 : t->count; left; left--)
+    p = redio_skip(p);
   return p;
 }
 
@@ -184,7 +198,8 @@ static int push_chunks(redio_builder *b, const redio_shape *shape) {
   whole = lua_newuserdatauv(b->L, len ? len : 1, 0);
   for (len = 0;; len += t.len) {
     start = redio_token_next(start, &t);
-    if (!t.len) break;
+    if (!t.len)
+      break;
     memcpy(whole + len, t.s, t.len);
   }
   push_string(b, whole, len, shape);
@@ -196,13 +211,16 @@ static int push_line(redio_builder *b, const redio_token *t, const redio_shape *
   int is_ok = t->len == 2 && !memcmp(t->s, "OK", 2);
   switch (shape->kind) {
   case REDIO_SHAPE_NOTHING:
-    if (is_ok || (t->len == 4 && !memcmp(t->s, "PONG", 4))) return 0;
+    if (is_ok || (t->len == 4 && !memcmp(t->s, "PONG", 4)))
+      return 0;
     break;
   case REDIO_SHAPE_QUEUED:
-    if (t->len == 6 && !memcmp(t->s, "QUEUED", 6)) return 0;
+    if (t->len == 6 && !memcmp(t->s, "QUEUED", 6))
+      return 0;
     break;
   case REDIO_SHAPE_TRUE:
-    if (!is_ok) break;
+    if (!is_ok)
+      break;
     lua_pushboolean(b->L, 1);
     return 1;
   default:
@@ -237,12 +255,11 @@ static int push_null(redio_builder *b, int inside) {
   return 1;
 }
 
-static void append(lua_State *L, int list) {
-  lua_rawseti(L, list, (int)lua_rawlen(L, list) + 1);
-}
+static void append(lua_State *L, int list) { lua_rawseti(L, list, (int)lua_rawlen(L, list) + 1); }
 
 static void remember_error(redio_builder *b) {
-  if (!b->errors) return;
+  if (!b->errors)
+    return;
   if (lua_isnil(b->L, b->errors)) {
     lua_newtable(b->L);
     lua_replace(b->L, b->errors);
@@ -277,7 +294,8 @@ static int push_error(redio_builder *b, const char *s, size_t len) {
 }
 
 static void note_place(redio_builder *b, int container) {
-  if (!(b->mode & REDIO_MODE_PLACES)) return;
+  if (!(b->mode & REDIO_MODE_PLACES))
+    return;
   lua_pushvalue(b->L, container);
   lua_rawseti(b->L, b->places, (int)++b->places_count);
   lua_pushvalue(b->L, -2); /* the key stands below the value */
@@ -301,7 +319,8 @@ static void set_item(redio_builder *b, int list, int i) {
 static int next_element(redio_builder *b, const redio_token *t, unsigned long long *left,
                         redio_token *element) {
   if (!t->streamed) {
-    if (!*left) return 0;
+    if (!*left)
+      return 0;
     --*left;
   }
   b->p = redio_token_next(b->p, element);
@@ -330,7 +349,8 @@ static int small(unsigned long long n) { return n < 0x1000000 ? (int)n : 0x10000
 
 /* An element of EXEC's array is a command's reply: an error in it names that command. */
 static void enter_queued(redio_builder *b, uint32_t exec_index, unsigned long long i) {
-  if (i >= b->inner_count) return;
+  if (i >= b->inner_count)
+    return;
   b->id = b->inner[i].reply.id;
   b->index = exec_index > b->inner_count ? exec_index - b->inner_count + (uint32_t)i : exec_index;
 }
@@ -344,8 +364,10 @@ static int build_list(redio_builder *b, const redio_token *t, const redio_shape 
   lua_createtable(b->L, small(t->streamed ? 0 : left), 0);
   list = lua_gettop(b->L);
   for (; next_element(b, t, &left, &element); i++) {
-    if (shape->kind == REDIO_SHAPE_EXEC) enter_queued(b, index, i);
-    if (build_token(b, &element, element_shape(b, shape, i), 1)) set_item(b, list, ++n);
+    if (shape->kind == REDIO_SHAPE_EXEC)
+      enter_queued(b, index, i);
+    if (build_token(b, &element, element_shape(b, shape, i), 1))
+      set_item(b, list, ++n);
   }
   b->index = index;
   return n;
@@ -364,8 +386,10 @@ static const redio_shape *field_shape(lua_State *L, const redio_shape *shape) {
   const char *key = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
   if (key && field)
     for (; field->name; field++)
-      if (!strcmp(field->name, key)) return field->shape;
-  if (shape->kind == REDIO_SHAPE_MAP && shape->count) return shape->of[0];
+      if (!strcmp(field->name, key))
+        return field->shape;
+  if (shape->kind == REDIO_SHAPE_MAP && shape->count)
+    return shape->of[0];
   return shape->kind == REDIO_SHAPE_NAME ? &any_name : &any_value;
 }
 
@@ -388,20 +412,26 @@ typedef enum redio_pairing { PAIRS_NONE, PAIRS_FLAT, PAIRS_NESTED } redio_pairin
 
 static redio_pairing pairing(const redio_builder *b, const redio_token *t) {
   redio_token first;
-  if (t->type == '%') return PAIRS_FLAT;
-  if (t->streamed) return PAIRS_NONE;
-  if (!t->count) return PAIRS_FLAT;
+  if (t->type == '%')
+    return PAIRS_FLAT;
+  if (t->streamed)
+    return PAIRS_NONE;
+  if (!t->count)
+    return PAIRS_FLAT;
   redio_token_next(b->p, &first);
-  if (first.type == '*' && first.count == 2 && !first.streamed) return PAIRS_NESTED;
+  if (first.type == '*' && first.count == 2 && !first.streamed)
+    return PAIRS_NESTED;
   return t->count % 2 ? PAIRS_NONE : PAIRS_FLAT;
 }
 
 /* Reads up to the key of the next pair: 1, 0 at the end, -1 when there is no pair. */
 static int next_pair(redio_builder *b, const redio_token *t, redio_pairing how,
                      unsigned long long *left, redio_token *key) {
-  if (!next_element(b, t, left, key)) return 0;
+  if (!next_element(b, t, left, key))
+    return 0;
   if (how == PAIRS_NESTED) {
-    if (key->type != '*' || key->count != 2 || key->streamed) return -1;
+    if (key->type != '*' || key->count != 2 || key->streamed)
+      return -1;
     b->p = redio_token_next(b->p, key);
   }
   return 1;
@@ -418,11 +448,14 @@ static int build_entry(redio_builder *b, const redio_token *key_token, const red
   const redio_shape *value;
   build_token(b, key_token, &any_name, 1);
   b->is_value = 0;
-  if (!is_key(b->L)) return 0;
+  if (key_token->type == '_' || !is_key(b->L))
+    return 0;
   value = field_shape(b->L, shape);
   b->p = redio_token_next(b->p, &t);
-  if (!build_token(b, &t, value, 1)) lua_pushboolean(b->L, 1);
-  if (b->is_value) note_place(b, table);
+  if (!build_token(b, &t, value, 1))
+    lua_pushboolean(b->L, 1);
+  if (b->is_value)
+    note_place(b, table);
   b->is_value = 0;
   lua_rawset(b->L, table);
   return 1;
@@ -473,9 +506,12 @@ static int build_map(redio_builder *b, const redio_token *t, const redio_shape *
   lua_createtable(b->L, 0, small(t->streamed ? 0 : left));
   table = lua_gettop(b->L);
   while ((more = next_pair(b, t, how, &left, &key)) == 1)
-    if (!build_entry(b, &key, shape, table)) break;
-  if (!more) return 1;
-  if (more < 0) return build_again(b, t, start, places, table - 1);
+    if (!build_entry(b, &key, shape, table))
+      break;
+  if (!more)
+    return 1;
+  if (more < 0)
+    return build_again(b, t, start, places, table - 1);
   lua_settop(b->L, table - 1);
   b->p = start;
   b->places_count = places;
@@ -487,7 +523,8 @@ static int build_aggregate(redio_builder *b, const redio_token *t, const redio_s
   if (t->type == '%' || shape->kind == REDIO_SHAPE_MAP || shape->kind == REDIO_SHAPE_PAIRS)
     how = pairing(b, t);
   if (how == PAIRS_NONE) {
-    if (shape->kind == REDIO_SHAPE_EXEC) return build_exec(b, t, shape);
+    if (shape->kind == REDIO_SHAPE_EXEC)
+      return build_exec(b, t, shape);
     build_list(b, t, shape);
     return 1;
   }

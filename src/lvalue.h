@@ -24,28 +24,29 @@ enum {
 
 typedef struct redio_builder {
   lua_State *L;
-  const char *p;              /* next token */
-  const redio_expect *inner;  /* shapes of EXEC's elements */
+  const char *p;             /* next token */
+  const redio_expect *inner; /* shapes of EXEC's elements */
   uint32_t inner_count;
-  uint32_t index;             /* place of the command in its chain, from 1 */
+  uint32_t index; /* place of the command in its chain, from 1 */
   uint16_t id;
   unsigned char mode;
-  unsigned char is_value;     /* the string just pushed is a value */
-  int errors;                 /* stack index: nil, or the list of error objects made */
-  int places;                 /* stack index of the list of places, with REDIO_MODE_PLACES */
+  unsigned char is_value; /* the string just pushed is a value */
+  int errors;             /* stack index: nil, or the list of error objects made */
+  int places;             /* stack index of the list of places, with REDIO_MODE_PLACES */
   uint32_t places_count;
-  int null_holder;            /* stack index of a table whose `null` stands for null, or 0 */
+  int null_holder; /* stack index of a table whose `null` stands for null, or 0 */
 } redio_builder;
 
-/* Pushes the reply at b->p as the shape says: one value and 1, or nothing and 0. `inside` when it goes into a table.
- * May raise when memory is out; the reply is then untouched. */
+/* Pushes the reply at b->p as the shape says: one value and 1, or nothing and 0. `inside` when it
+ * goes into a table. May raise when memory is out; the reply is then untouched. */
 int redio_build(redio_builder *b, const redio_shape *shape, int inside);
 
 /* Moves on past the reply at p. */
 const char *redio_skip(const char *p);
 
-/* encode(pipeline, command, ...): true when the command is queued; false when an argument needs Lua's help (a table or a
- * boolean); false and a message when it cannot be queued. Nothing is queued then. */
+/* encode(pipeline, command, ...): true when the command is queued; false when an argument needs
+ * Lua's help (a table or a boolean); false and a message when it cannot be queued. Nothing is
+ * queued then. */
 int redio_encode(lua_State *L, redio_pipeline *p, const redio_command *c, int first);
 
 /* Gives back the refs of pieces from index `from` on. */

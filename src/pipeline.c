@@ -9,11 +9,14 @@
 
 int redio_is_word(const char *word, size_t word_len, const char *s, size_t len) {
   size_t i;
-  if (len != word_len) return 0;
+  if (len != word_len)
+    return 0;
   for (i = 0; i < len; i++) {
     char c = s[i];
-    if (c >= 'a' && c <= 'z') c = (char)(c - 'a' + 'A');
-    if (c != word[i]) return 0;
+    if (c >= 'a' && c <= 'z')
+      c = (char)(c - 'a' + 'A');
+    if (c != word[i])
+      return 0;
   }
   return 1;
 }
@@ -36,7 +39,8 @@ int redio_pieces_add(redio_pieces *list, redio_piece piece) {
   if (list->count == list->cap) {
     size_t cap = list->cap ? list->cap * 2 : 4;
     redio_piece *grown = realloc(list->list, cap * sizeof *grown);
-    if (!grown) return -1;
+    if (!grown)
+      return -1;
     list->list = grown;
     list->cap = cap;
   }
@@ -47,19 +51,24 @@ int redio_pieces_add(redio_pieces *list, redio_piece piece) {
 const char *redio_pipeline_refuses(const redio_pipeline *p, const redio_command *c) {
   const redio_session *s = &p->now;
   if (s->in_multi) {
-    if (c->flags & REDIO_MULTI) return "MULTI inside MULTI: finish with EXEC or DISCARD first";
-    if (c->flags & REDIO_WATCH) return "WATCH inside MULTI: watch keys before the transaction";
+    if (c->flags & REDIO_MULTI)
+      return "MULTI inside MULTI: finish with EXEC or DISCARD first";
+    if (c->flags & REDIO_WATCH)
+      return "WATCH inside MULTI: watch keys before the transaction";
     if (c->flags & (REDIO_NOMULTI | REDIO_MUTE))
       return "not inside MULTI: its reply could not be told from the others";
   } else {
-    if (c->flags & REDIO_EXEC) return "EXEC without MULTI";
-    if (c->flags & REDIO_DISCARD) return "DISCARD without MULTI";
+    if (c->flags & REDIO_EXEC)
+      return "EXEC without MULTI";
+    if (c->flags & REDIO_DISCARD)
+      return "DISCARD without MULTI";
   }
   return NULL;
 }
 
 int redio_pipeline_is_private(const redio_pipeline *p) {
-  const uint32_t flags = REDIO_BLOCKING | REDIO_STATE | REDIO_WATCH | REDIO_UNWATCH | REDIO_MUTE | REDIO_PRIVATE;
+  const uint32_t flags =
+      REDIO_BLOCKING | REDIO_STATE | REDIO_WATCH | REDIO_UNWATCH | REDIO_MUTE | REDIO_PRIVATE;
   return (p->flags & flags) != 0 || p->now.in_multi;
 }
 
@@ -79,7 +88,8 @@ int redio_pipeline_open(redio_pipeline *p, const redio_command *c, unsigned args
   char *to;
   p->out.tail = p->out.head + p->closed_out;
   to = redio_buf_reserve(&p->out, c->words_len + REDIO_NUMBER_MAX);
-  if (!to) return -1;
+  if (!to)
+    return -1;
   to = write_header(to, '*', (size_t)c->words_count + args);
   memcpy(to, c->words, c->words_len);
   p->out.tail = (size_t)(to + c->words_len - p->out.data);
@@ -88,7 +98,8 @@ int redio_pipeline_open(redio_pipeline *p, const redio_command *c, unsigned args
 
 int redio_pipeline_arg(redio_pipeline *p, const char *s, size_t len) {
   char *to = redio_buf_reserve(&p->out, len + REDIO_NUMBER_MAX);
-  if (!to) return -1;
+  if (!to)
+    return -1;
   to = write_header(to, '$', len);
   memcpy(to, s, len);
   to += len;
@@ -101,10 +112,12 @@ int redio_pipeline_arg(redio_pipeline *p, const char *s, size_t len) {
 int redio_pipeline_piece(redio_pipeline *p, const char *s, size_t len, int ref) {
   redio_piece piece = {0, s, len, ref};
   char *to = redio_buf_reserve(&p->out, 2 * REDIO_NUMBER_MAX);
-  if (!to) return -1;
+  if (!to)
+    return -1;
   to = write_header(to, '$', len);
   piece.at = (size_t)(to - redio_buf_head(&p->out));
-  if (redio_pieces_add(&p->pieces, piece)) return -1;
+  if (redio_pieces_add(&p->pieces, piece))
+    return -1;
   *to++ = '\r';
   *to++ = '\n';
   p->out.tail = (size_t)(to - p->out.data);
@@ -121,13 +134,16 @@ static int follow_reply(redio_session *s, const char *arg) {
     s->skip = !s->muted;
     return 0;
   }
-  if (redio_is_word("ON", 2, arg, strlen(arg))) s->muted = s->skip = 0;
+  if (redio_is_word("ON", 2, arg, strlen(arg)))
+    s->muted = s->skip = 0;
   return !s->muted;
 }
 
 static int is_answered(redio_session *s, const redio_command *c, const char *reply_arg) {
-  if (c->flags & REDIO_SILENT) return 0;
-  if (c->flags & REDIO_MUTE) return reply_arg ? follow_reply(s, reply_arg) : !s->muted;
+  if (c->flags & REDIO_SILENT)
+    return 0;
+  if (c->flags & REDIO_MUTE)
+    return reply_arg ? follow_reply(s, reply_arg) : !s->muted;
   if (s->skip) {
     s->skip = 0;
     return 0;
@@ -141,10 +157,14 @@ static void follow_session(redio_session *s, uint32_t flags) {
     s->queued_from += s->queued;
     s->queued = 0;
   }
-  if (flags & REDIO_WATCH) s->watching = 1;
-  if (flags & REDIO_STATE) s->dirty = 1;
-  if (flags & (REDIO_EXEC | REDIO_DISCARD)) s->in_multi = s->watching = 0;
-  if (flags & REDIO_UNWATCH && !s->in_multi) s->watching = 0;
+  if (flags & REDIO_WATCH)
+    s->watching = 1;
+  if (flags & REDIO_STATE)
+    s->dirty = 1;
+  if (flags & (REDIO_EXEC | REDIO_DISCARD))
+    s->in_multi = s->watching = 0;
+  if (flags & REDIO_UNWATCH && !s->in_multi)
+    s->watching = 0;
 }
 
 static int expect(redio_pipeline *p, unsigned char shape, uint16_t id) {
@@ -165,7 +185,8 @@ static int expect_queued(redio_pipeline *p, unsigned char shape, uint16_t id) {
   e.reply.shape = shape;
   e.reply.id = id;
   p->queued.tail = p->queued.head + (p->now.queued_from + p->now.queued) * sizeof e;
-  if (redio_buf_append(&p->queued, &e, sizeof e)) return -1;
+  if (redio_buf_append(&p->queued, &e, sizeof e))
+    return -1;
   p->now.queued++;
   return expect(p, REDIO_SHAPE_INDEX_QUEUED, id);
 }
@@ -174,15 +195,18 @@ static int expect_exec(redio_pipeline *p, unsigned char shape, uint16_t id) {
   redio_expect e;
   const char *queued = redio_buf_head(&p->queued);
   e.count = p->now.queued;
-  if (expect(p, shape, id) || redio_buf_append(&p->expects, &e, sizeof e)) return -1;
-  if (!e.count) return 0;
-  return redio_buf_append(&p->expects, queued + p->now.queued_from * sizeof e,
-                          e.count * sizeof e);
+  if (expect(p, shape, id) || redio_buf_append(&p->expects, &e, sizeof e))
+    return -1;
+  if (!e.count)
+    return 0;
+  return redio_buf_append(&p->expects, queued + p->now.queued_from * sizeof e, e.count * sizeof e);
 }
 
 static int expect_command(redio_pipeline *p, const redio_command *c, unsigned char shape) {
-  if (c->flags & REDIO_EXEC) return expect_exec(p, shape, c->id);
-  if (p->now.in_multi && !(c->flags & REDIO_DISCARD)) return expect_queued(p, shape, c->id);
+  if (c->flags & REDIO_EXEC)
+    return expect_exec(p, shape, c->id);
+  if (p->now.in_multi && !(c->flags & REDIO_DISCARD))
+    return expect_queued(p, shape, c->id);
   return expect(p, shape, c->id);
 }
 
@@ -198,7 +222,8 @@ int redio_pipeline_close(redio_pipeline *p, const redio_command *c, unsigned cha
     return -1;
   }
   follow_session(&p->now, c->flags);
-  if (!p->commands) p->first_id = c->id;
+  if (!p->commands)
+    p->first_id = c->id;
   p->commands++;
   p->flags |= c->flags;
   p->all_flags &= c->flags;
@@ -212,8 +237,10 @@ int redio_pipeline_close(redio_pipeline *p, const redio_command *c, unsigned cha
 static int queue_expects(redio_pipeline *p) {
   redio_expect *e = (redio_expect *)(void *)redio_buf_head(&p->expects);
   size_t i;
-  if (redio_buf_append(&p->queued, e, p->replies * sizeof *e)) return -1;
-  for (i = 0; i < p->replies; i++) e[i].reply.shape = REDIO_SHAPE_INDEX_QUEUED;
+  if (redio_buf_append(&p->queued, e, p->replies * sizeof *e))
+    return -1;
+  for (i = 0; i < p->replies; i++)
+    e[i].reply.shape = REDIO_SHAPE_INDEX_QUEUED;
   return 0;
 }
 
@@ -233,12 +260,15 @@ int redio_pipeline_wrap(redio_pipeline *p, const redio_command *multi) {
   e.count = 0;
   e.reply.shape = multi->shape;
   e.reply.id = multi->id;
-  if (!redio_buf_reserve(&p->out, n) || !redio_buf_reserve(&p->expects, sizeof e)) return -1;
+  if (!redio_buf_reserve(&p->out, n) || !redio_buf_reserve(&p->expects, sizeof e))
+    return -1;
   p->queued.tail = p->queued.head;
-  if (queue_expects(p)) return -1;
+  if (queue_expects(p))
+    return -1;
   insert_front(&p->out, words, n);
   insert_front(&p->expects, &e, sizeof e);
-  for (i = 0; i < p->pieces.count; i++) p->pieces.list[i].at += n;
+  for (i = 0; i < p->pieces.count; i++)
+    p->pieces.list[i].at += n;
   p->closed_out += n;
   p->now.in_multi = 1;
   p->now.queued_from = 0;
@@ -271,7 +301,8 @@ void redio_pipeline_settle(redio_pipeline *p) {
   forget_commands(p);
   redio_buf_consume(&p->queued, done * sizeof(redio_expect));
   p->now.queued_from = 0;
-  if (!p->now.in_multi) p->now.queued = 0;
+  if (!p->now.in_multi)
+    p->now.queued = 0;
   p->base = p->now;
 }
 

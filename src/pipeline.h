@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Commands on their way out: RESP requests in a growable buffer, and what each expects in return.
  *
- * A command is written between `open` and `close`; what was opened and never closed (an argument could not be
- * encoded, memory ran out) is dropped by the next `open`. Large arguments are not copied: they are pieces, whose
- * bytes belong to whoever made the command and who is told by `ref` when they may go.
+ * A command is written between `open` and `close`; what was opened and never closed (an argument
+ * could not be encoded, memory ran out) is dropped by the next `open`. Large arguments are not
+ * copied: they are pieces, whose bytes belong to whoever made the command and who is told by `ref`
+ * when they may go.
  *
- * The pipeline also follows MULTI: inside a transaction the server answers +QUEUED, and EXEC answers for all. */
+ * The pipeline also follows MULTI: inside a transaction the server answers +QUEUED, and EXEC
+ * answers for all. */
 #ifndef REDIO_PIPELINE_H
 #define REDIO_PIPELINE_H
 
@@ -15,7 +17,8 @@
 /* From this size on an argument travels as its own piece. */
 #define REDIO_PIECE_MIN (16 * 1024)
 
-/* One reply to come. EXEC's is followed by a count and as many entries for the elements of its array. */
+/* One reply to come. EXEC's is followed by a count and as many entries for the elements of its
+ * array. */
 typedef union redio_expect {
   struct {
     unsigned char shape;
@@ -38,13 +41,13 @@ typedef struct redio_pieces {
 } redio_pieces;
 
 typedef struct redio_session {
-  uint32_t queued_from;    /* the open transaction's first entry in `queued` */
-  uint32_t queued;         /* how many it has */
-  unsigned char in_multi;  /* MULTI is open */
-  unsigned char watching;  /* a WATCH is in force */
-  unsigned char dirty;     /* the connection carries state of its own */
-  unsigned char muted;     /* CLIENT REPLY OFF */
-  unsigned char skip;      /* CLIENT REPLY SKIP: the next command has no reply */
+  uint32_t queued_from;   /* the open transaction's first entry in `queued` */
+  uint32_t queued;        /* how many it has */
+  unsigned char in_multi; /* MULTI is open */
+  unsigned char watching; /* a WATCH is in force */
+  unsigned char dirty;    /* the connection carries state of its own */
+  unsigned char muted;    /* CLIENT REPLY OFF */
+  unsigned char skip;     /* CLIENT REPLY SKIP: the next command has no reply */
 } redio_session;
 
 typedef struct redio_pipeline {
@@ -69,8 +72,8 @@ void redio_pipeline_init(redio_pipeline *p, const void *tag);
 /* The owner gives back the refs of `pieces` first. */
 void redio_pipeline_free(redio_pipeline *p);
 
-/* Whether it needs a connection of its own: it may wait on the server, or leaves state behind that its own commands do
- * not undo. MULTI to EXEC awaited whole does not: it is contiguous. */
+/* Whether it needs a connection of its own: it may wait on the server, or leaves state behind that
+ * its own commands do not undo. MULTI to EXEC awaited whole does not: it is contiguous. */
 int redio_pipeline_is_private(const redio_pipeline *p);
 
 /* Why this command cannot be queued now, or NULL. */
@@ -84,7 +87,8 @@ int redio_pipeline_piece(redio_pipeline *p, const char *s, size_t len, int ref);
 int redio_pipeline_close(redio_pipeline *p, const redio_command *c, unsigned char shape,
                          const char *reply_arg);
 
-/* MULTI in front of what is queued, none of which belongs to a transaction yet. 0, or -1 when memory is out. */
+/* MULTI in front of what is queued, none of which belongs to a transaction yet. 0, or -1 when
+ * memory is out. */
 int redio_pipeline_wrap(redio_pipeline *p, const redio_command *multi);
 
 /* Forgets the queued commands, as if they had never been called. */

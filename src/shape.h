@@ -15,11 +15,13 @@ typedef enum redio_shape_kind {
   REDIO_SHAPE_SECONDS, /* integer milliseconds: float seconds; negative ones stay integers */
   REDIO_SHAPE_LIST,    /* array or set: each element by of[0] */
   REDIO_SHAPE_TUPLE,   /* array: element i by of[i], those past the last by of[count - 1] */
-  REDIO_SHAPE_CYCLE,   /* flat array that stays flat: elements by of[0] ... of[count - 1], again and again */
+  REDIO_SHAPE_CYCLE,   /* flat array that stays flat: elements by of[0] ... of[count - 1], again and
+                          again */
   REDIO_SHAPE_PAIRS,   /* flat array a b a b, or array of [a b]: list of {a, b}; by of[0], of[1] */
-  REDIO_SHAPE_MAP,     /* flat array, array of [key value], or map: table by key; values by `fields`, else of[0] */
-  REDIO_SHAPE_QUEUED,  /* +QUEUED inside MULTI: no result at all */
-  REDIO_SHAPE_EXEC     /* EXEC's array: elements by the shapes of the queued commands */
+  REDIO_SHAPE_MAP,    /* flat array, array of [key value], or map: table by key; values by `fields`,
+                         else of[0] */
+  REDIO_SHAPE_QUEUED, /* +QUEUED inside MULTI: no result at all */
+  REDIO_SHAPE_EXEC    /* EXEC's array: elements by the shapes of the queued commands */
 } redio_shape_kind;
 
 typedef struct redio_shape redio_shape;
@@ -32,7 +34,7 @@ typedef struct redio_shape_field {
 struct redio_shape {
   const char *name; /* what commands.lua calls it; NULL for one that is only part of another */
   redio_shape_kind kind;
-  unsigned count;                  /* entries of `of` */
+  unsigned count; /* entries of `of` */
   const redio_shape *const *of;
   const redio_shape_field *fields; /* MAP only, may be NULL */
 };

@@ -5,18 +5,28 @@
 
 static int is_tail(unsigned char c) { return (c & 0xC0) == 0x80; }
 
-/* Length of the valid sequence at s, or 0: no overlong form, no surrogate, nothing past U+10FFFF. */
+/* Length of the valid sequence at s, or 0: no overlong form, no surrogate, nothing past U+10FFFF.
+ */
 static size_t sequence(const unsigned char *s, size_t n) {
   unsigned char c = s[0];
-  if (c < 0x80) return 1;
-  if (c < 0xC2 || c > 0xF4 || n < 2 || !is_tail(s[1])) return 0;
-  if (c < 0xE0) return 2;
-  if (c == 0xE0 && s[1] < 0xA0) return 0;
-  if (c == 0xED && s[1] > 0x9F) return 0;
-  if (n < 3 || !is_tail(s[2])) return 0;
-  if (c < 0xF0) return 3;
-  if (c == 0xF0 && s[1] < 0x90) return 0;
-  if (c == 0xF4 && s[1] > 0x8F) return 0;
+  if (c < 0x80)
+    return 1;
+  if (c < 0xC2 || c > 0xF4 || n < 2 || !is_tail(s[1]))
+    return 0;
+  if (c < 0xE0)
+    return 2;
+  if (c == 0xE0 && s[1] < 0xA0)
+    return 0;
+  if (c == 0xED && s[1] > 0x9F)
+    return 0;
+  if (n < 3 || !is_tail(s[2]))
+    return 0;
+  if (c < 0xF0)
+    return 3;
+  if (c == 0xF0 && s[1] < 0x90)
+    return 0;
+  if (c == 0xF4 && s[1] > 0x8F)
+    return 0;
   return n >= 4 && is_tail(s[3]) ? 4 : 0;
 }
 
@@ -25,7 +35,8 @@ size_t redio_utf8_valid(const char *s, size_t n) {
   size_t i = 0;
   while (i < n) {
     size_t len = sequence(u + i, n - i);
-    if (!len) break;
+    if (!len)
+      break;
     i += len;
   }
   return i;
