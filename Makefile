@@ -27,9 +27,9 @@ SHARED = -shared
 endif
 
 # The binding is all that may see Lua's headers; what is about TLS goes to a library of its own.
-BINDING = lcore lvalue ltls
-TLS = tls ltls
 SOURCES = $(notdir $(basename $(wildcard src/*.c)))
+BINDING = $(filter l%,$(SOURCES))
+TLS = tls ltls
 OBJ = $(BUILD)/obj
 CORE_OBJECTS = $(patsubst %,$(OBJ)/%.o,$(filter-out $(TLS),$(SOURCES)))
 TLS_OBJECTS = $(patsubst %,$(OBJ)/%.o,$(filter $(TLS),$(SOURCES)))

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- A client: one shared connection that all its coroutines pipeline into, a pool of private ones, and its settings.
 
+local check = require "redio.check"
 local connection = require "redio.connection"
 local decode = require "redio.decode"
 local errors = require "redio.errors"
@@ -16,7 +17,7 @@ local task = require "redio.task"
 local transaction = require "redio.transaction"
 local transports = require "redio.transport"
 
-local isyieldable = coroutine.isyieldable
+local isyieldable = task.can_wait
 
 local M = {}
 
@@ -117,9 +118,7 @@ end
 ---@param fn fun(handle: redio.Handle): ...
 ---@return any ... what fn returned
 function Client:with_connection(fn)
-  if type(fn) ~= "function" then
-    error(("bad argument #1 to 'with_connection' (function expected, got %s)"):format(type(fn)), 2)
-  end
+  check.callable(fn, 1, "with_connection", 2)
   local borrowed = handle.private(self)
   return give_back(borrowed, pcall(fn, borrowed))
 end
@@ -183,7 +182,8 @@ function Client:lock(name, opts)
 end
 
 --- Numbers about the connections, as they are now.
----@return table stats connections, idle, waiting (callers without one), in_flight (chains), queued_bytes, reconnects, receivers
+---@return table stats connections, idle, waiting (callers without one), in_flight (chains), queued_bytes, reconnects,
+--- receivers
 function Client:stats()
   local stats = { connections = self._pool.size, idle = #self._pool.idle, waiting = #self._pool.queue, in_flight = 0,
     queued_bytes = 0, reconnects = self.reconnects, receivers = 0 }
@@ -206,7 +206,8 @@ function Client:stats()
   return stats
 end
 
---- Closes connections: the idle ones with `{idle = true}`, else all, with whatever is in flight on them. The client stays usable.
+--- Closes connections: the idle ones with `{idle = true}`, else all, with whatever is in flight on them. The
+--- client stays usable.
 ---@param opts table?
 function Client:disconnect(opts)
   self._pool:close_idle()

@@ -36,6 +36,10 @@ function M.is_integer(n)
   return n >= -EXACT and n <= EXACT and floor(n) == n
 end
 
+---Whether the running coroutine may yield (5.3, LuaJIT 2.1).
+---@type fun(): boolean
+M.isyieldable = rawget(coroutine, "isyieldable")
+
 local newproxy = rawget(_G, "newproxy")
 
 ---An object whose collection calls `fn`. Keep it as long as `fn` must not run. An error of `fn` is dropped: it

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- One connection: a core, a socket, and the coroutines that wait for its replies.
 --
--- While something is in flight the connection holds itself alive and keeps the loop running; idle, it does neither, so
--- that a client nobody refers to can be collected; luv closes a socket that is collected.
+-- While something is in flight the connection holds itself alive and keeps the loop running; idle, it does
+-- neither, so that a client nobody refers to can be collected; luv closes a socket that is collected.
 
 local core = require "redio.core"
 local errors = require "redio.errors"
@@ -37,7 +37,8 @@ end
 --- A connection that is not yet open.
 ---@param settings table from options.resolve
 ---@param transport table
----@param hooks table on_lost(conn, err), on_connect(conn)?, on_push(conn, kind, ...)?, receiver=boolean?, exclusive=boolean?
+---@param hooks table on_lost(conn, err), on_connect(conn)?, on_push(conn, kind, ...)?, receiver: boolean?,
+--- exclusive: boolean?
 function M.new(settings, transport, hooks)
   local self = setmetatable({
     settings = settings,
@@ -104,8 +105,8 @@ local function establish(self)
   self:_settle()
 end
 
--- A server without room says so and hangs up, and when it hangs up on bytes that it has not read the reason is lost on
--- the way: so the second time we let it speak first.
+-- A server without room says so and hangs up, and when it hangs up on bytes that it has not read the reason is
+-- lost on the way: so the second time we let it speak first.
 local LISTEN_SECONDS = 0.1
 
 function Connection:_connected(socket, reason)
@@ -155,10 +156,11 @@ end
 function Connection:open()
   local settings, transport = self.settings, self.transport
   busy[self] = true
-  if settings.connect_timeout then
-    self._deadline = transport.start_timer(settings.connect_timeout, function()
-      self:fail(errors.new("TimeoutError", ("no connection within %g s (connect_timeout)"):format(settings.connect_timeout),
-        { address = self.address, sent = "no" }))
+  local seconds = settings.connect_timeout
+  if seconds then
+    self._deadline = transport.start_timer(seconds, function()
+      self:fail(errors.new("TimeoutError", ("no connection within %g s (connect_timeout)"):format(seconds),
+        { address = self.address }))
     end)
   end
   self:_connect()
@@ -176,8 +178,8 @@ end
 
 -- writing -------------------------------------------------------------------------------------------------
 
---- Sees to it that what was submitted is written: at the end of the read that is being worked on, or in the next turn of the
---- loop, so that all that is submitted until then leaves in one write.
+--- Sees to it that what was submitted is written: at the end of the read that is being worked on, or in the next
+--- turn of the loop, so that all that is submitted until then leaves in one write.
 function Connection:schedule()
   self.flushing = true
   if not busy[self] then self:_wake_up() end
@@ -203,8 +205,8 @@ function Connection:submit(pipeline, mode)
   return slot, co
 end
 
---- Nobody waits for that chain any more. Its reply is read and dropped where it belongs; a private connection, on which it may
---- be a blocking command or half a transaction, is closed instead.
+--- Nobody waits for that chain any more. Its reply is read and dropped where it belongs; a private connection, on
+--- which it may be a blocking command or half a transaction, is closed instead.
 function Connection:abandon(slot)
   self.core:drop(self.waiters, slot)
   if self.exclusive then self:close "its command was cancelled" end
@@ -325,7 +327,7 @@ end
 
 -- the end -------------------------------------------------------------------------------------------------
 
-local function tell(self, waiter, ...)
+local function tell(waiter, ...)
   if not waiter then return false end
   resume(waiter, ...)
   return true
@@ -349,7 +351,7 @@ function Connection:fail(err)
   for i = 1, #openers do
     task.wake(openers[i], nil, err)
   end
-  while tell(self, core_next(self.core, self.waiters)) do end
+  while tell(core_next(self.core, self.waiters)) do end
 end
 
 --- Closes it on purpose.

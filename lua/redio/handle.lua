@@ -1,24 +1,24 @@
 -- SPDX-License-Identifier: MIT
 -- A handle: commands are queued by its methods and sent when it is awaited.
 --
--- The queue is a pipeline of the core. Pipelines are lent to handles and come back to a free list when their replies are in,
--- so that a handle made for one command costs one small table.
+-- The queue is a pipeline of the core. How a chain travels is in exchange.lua.
 
 local arguments = require "redio.arguments"
+local check = require "redio.check"
 local command = require "redio.command"
 local compat = require "redio.compat"
 local connection = require "redio.connection"
 local core = require "redio.core"
 local decode = require "redio.decode"
 local errors = require "redio.errors"
+local exchange = require "redio.exchange"
+local pipelines = require "redio.pipelines"
 local task = require "redio.task"
 
-local encode, new_pipeline = core.encode, core.pipeline
-local DONE, FAILED, LOST = core.DONE, core.FAILED, core.LOST
-local TEXT, PLACES, COLLECT, LIST, OWN =
-  connection.TEXT, connection.PLACES, connection.COLLECT, connection.LIST, connection.OWN
-local isyieldable, yield = coroutine.isyieldable, coroutine.yield
-local tasks, unpack = task.tasks, compat.unpack
+local encode = core.encode
+local TEXT, PLACES, COLLECT, LIST = connection.TEXT, connection.PLACES, connection.COLLECT, connection.LIST
+local isyieldable, yield = compat.isyieldable, coroutine.yield
+local settle, tasks, unpack = exchange.settle, task.tasks, compat.unpack
 local setmetatable, type, error, select = setmetatable, type, error, select
 
 local core_submit = getmetatable(core.connection()).__index.submit
@@ -47,35 +47,19 @@ local methods = {
 
 local metatable = { __index = methods, __name = "redio.Handle" }
 
--- pipelines -----------------------------------------------------------------------------------------------
-
-local free, free_count = {}, 0
-local MOST_FREE = 1024
-
-local function recycle(pipeline)
-  if free_count < MOST_FREE then
-    free_count = free_count + 1
-    free[free_count] = pipeline
-  end
-end
+-- queueing ------------------------------------------------------------------------------------------------
 
 local function borrow(self, level)
   if self.closed and not self._conn then error("this handle is closed", level) end
   local pipeline = self._own
   if pipeline then
-    if self._busy then error("this handle is being awaited by another coroutine: each needs a handle of its own", level) end
-  elseif free_count > 0 then
-    pipeline = free[free_count]
-    free[free_count] = nil
-    free_count = free_count - 1
+    if self._busy then error("another coroutine is awaiting this handle: each needs one of its own", level) end
   else
-    pipeline = new_pipeline()
+    pipeline = pipelines.lend()
   end
   self._pipeline = pipeline
   return pipeline
 end
-
--- queueing ------------------------------------------------------------------------------------------------
 
 --- The command to send and its plain arguments, for whatever the caller gave.
 local function expand(self, record, n, ...)
@@ -100,8 +84,9 @@ local function queue(self, record, ...)
   if not ok then error(("bad call of '%s': %s"):format(record.name, why), 0) end
 end
 
---- Queues what the core alone cannot: tables and booleans among the arguments, commands with a form of their own; and says
---- what was wrong. To be called last (a tail call), so that errors are at the line of whoever called the method.
+--- Queues what the core alone cannot: tables and booleans among the arguments, commands with a form of their own;
+--- and says what was wrong. To be called last (a tail call), so that errors are at the line of whoever called the
+--- method.
 local function queue_slowly(self, record, ...)
   local ok, err = pcall(queue, self, record, ...)
   if not ok then error(err, 2) end
@@ -143,9 +128,7 @@ end
 ---@param name string
 ---@return redio.Handle
 function methods:call(name, ...)
-  if type(name) ~= "string" or not name:find "%S" then
-    error(("bad argument #1 to 'call' (a command's name expected, got %s)"):format(type(name)), 2)
-  end
+  if type(name) ~= "string" or not name:find "%S" then check.refuse(1, "call", "a command's name", name, 1) end
   return call(self, name, ...)
 end
 
@@ -190,206 +173,6 @@ end
 
 -- awaiting ------------------------------------------------------------------------------------------------
 
--- Ends one exchange on a connection of the handle's own: keeps it while it has state, else gives it back.
-local function leave_private(self, conn, pipeline)
-  local in_multi, watching, dirty = pipeline:session()
-  self._busy = false
-  pipeline:settle()
-  if self._private_client or in_multi or watching or dirty then
-    self.in_transaction = in_multi
-    if self._conn ~= conn then self:_pin(conn, pipeline) end
-    return
-  end
-  self:_unpin()
-  self._client._pool:release(conn, not self._no_pool)
-  recycle(pipeline)
-end
-
-local function leave(self, conn, pipeline)
-  if conn.exclusive then return leave_private(self, conn, pipeline) end
-  recycle(pipeline)
-end
-
---- The connection is of no more use to this handle.
-local function forsake(self, conn, pipeline)
-  pipeline:reset()
-  if conn.exclusive then
-    self._busy = false
-    self._client._pool:release(conn, false)
-    if self._private_client then
-      self.closed, self.in_transaction = true, false
-      return -- it stays with the lost connection: every await from now on says so
-    end
-    self:_unpin()
-  end
-  recycle(pipeline)
-end
-
-local function decoded(self, collected, n, places)
-  local fn = self._fn
-  if places > 0 then decode.places(collected[2], places, fn) end
-  return collected[1], n
-end
-
-local function false_for_nil(self, n, ...)
-  local list = { ... }
-  local null = self._client.settings.null
-  if null == nil then null = false end
-  for i = 1, n do
-    if list[i] == nil then list[i] = null end
-  end
-  return list
-end
-
---- Completes the error replies of a chain; the first is the one to raise.
-local function complete(conn, pipeline, failed, replies)
-  local count = pipeline:sent()
-  for i = 1, #failed do
-    failed[i].count = count
-    errors.complete(failed[i], conn.address)
-  end
-  if failed[1].kind == "ReadOnlyError" then conn.stale = true end
-  failed[1].replies = replies
-  return failed[1]
-end
-
-local exchange
-
--- Whether a chain whose connection is lost may be sent once more.
-local function may_retry(self, conn, pipeline, tries, sent)
-  if not self._client.settings.retry or tries > 0 or self._client.closed or self._conn then return false end
-  if errors.is(conn.lost, "ConnectionForcedCloseError") or errors.is(conn.lost, "TimeoutError") then return false end
-  if not sent then return true end
-  local _, readonly = pipeline:flags()
-  return readonly
-end
-
---- Each caller gets an error object of his own, that says whether his commands were sent.
-local function error_of(cause, sent)
-  return errors.new(cause.kind, cause.message,
-    { address = cause.address, sent = sent and "maybe" or "no", code = cause.code, command = cause.command, cause = cause })
-end
-
--- Everything but success: what the wait ended with instead.
-local function unhappy(self, conn, pipeline, mode, tries, slot, token, ...)
-  if token == FAILED then
-    local failed, first, n, places = ...
-    if mode >= COLLECT and mode % 8 >= COLLECT then
-      local list = decoded(self, first, n, places)
-      local err = complete(conn, pipeline, failed, list)
-      leave(self, conn, pipeline)
-      if mode % 16 >= LIST then return list end
-      error(err, 0)
-    end
-    local err = complete(conn, pipeline, failed, false_for_nil(self, select("#", ...) - 1, select(2, ...)))
-    leave(self, conn, pipeline)
-    error(err, 0)
-  end
-  if token == LOST then
-    local sent = ...
-    if may_retry(self, conn, pipeline, tries, sent) then return exchange(self, pipeline, mode, tries + 1) end
-    local err = error_of(conn.lost, sent)
-    forsake(self, conn, pipeline)
-    error(err, 0)
-  end
-  -- cancelled, out of time, or resumed by a stranger
-  local reason = task.interrupted(token)
-  if token ~= task.CANCEL then conn:abandon(slot) end
-  if errors.is(reason, "TimeoutError") and reason.stage then
-    reason.message = ("no reply within %g s (timeout)"):format(reason.stage)
-    reason.sent = "maybe"
-  end
-  if conn.exclusive then conn:close "its command was cancelled" end
-  forsake(self, conn, pipeline)
-  error(reason, 0)
-end
-
-local function settle(self, conn, pipeline, mode, tries, slot, token, ...)
-  if token ~= DONE then return unhappy(self, conn, pipeline, mode, tries, slot, token, ...) end
-  if mode % 8 >= COLLECT then
-    local list, n = decoded(self, ...)
-    leave(self, conn, pipeline)
-    if mode % 16 >= LIST then return list end
-    return unpack(list, 1, n)
-  end
-  leave(self, conn, pipeline)
-  return ...
-end
-
---- Marks where the coroutine waits, so that its task can be cancelled there.
-local function mark(co, conn, slot)
-  local record = tasks[co]
-  if record then
-    record._conn, record._slot = conn, slot
-  end
-end
-
--- The connection for a chain: the handle's own, a private one, or the shared one; ready.
-local function route(self, pipeline)
-  local client = self._client
-  local is_private = self._private_client or self._no_pool or pipeline:flags()
-  if self._conn then
-    if self._conn.lost then return nil, self._conn.lost end
-    return self._conn
-  end
-  if self.closed then return nil, errors.new("ConnectionClosedError", "this handle is closed") end
-  if is_private or not client.settings.multiplex then
-    local conn, err = client._pool:acquire()
-    if conn and self._private_client then self:_pin(conn, pipeline) end
-    return conn, err
-  end
-  return client:_shared_connection()
-end
-
-local function refused(why)
-  if why == "results" then
-    return "these are more results than a call can return: use replies(), which returns them as one list"
-  end
-  return "not enough memory"
-end
-
-local function patience(self, conn, pipeline)
-  if not conn.exclusive then return end
-  local usual = conn.settings.read_timeout
-  local own = self._patience
-  self._patience = false
-  local _, _, blocking = pipeline:flags()
-  if not blocking then
-    conn:set_patience(usual)
-  elseif own == math.huge or not usual then
-    conn:set_patience(false)
-  else
-    conn:set_patience(usual + (own or 0))
-  end
-end
-
-function exchange(self, pipeline, mode, tries)
-  if task.cancelling > 0 then task.check_cancelled((coroutine.running())) end
-  local conn, err = route(self, pipeline)
-  if not conn then
-    pipeline:reset()
-    if self._own ~= pipeline then recycle(pipeline) end
-    if self._conn and not self._private_client then self:_unpin() end
-    error(error_of(err, false), 0)
-  end
-  if conn.exclusive then
-    self._busy = true
-    patience(self, conn, pipeline)
-  end
-  local slot, co = conn:submit(pipeline, (self._conn or conn.exclusive) and mode + OWN or mode)
-  if slot == nil then
-    forsake(self, conn, pipeline)
-    error(refused(co), 0)
-  end
-  if slot == false then -- CLIENT REPLY OFF: nothing will come
-    leave(self, conn, pipeline)
-    return
-  end
-  if mode >= COLLECT and mode % 8 >= COLLECT then conn.waiters[2 * slot + 2] = { {}, {} } end
-  mark(co, conn, slot)
-  return settle(self, conn, pipeline, mode, tries, slot, yield())
-end
-
 --- What the next await is to do with values: the mode for the core; `_fn` decodes where the core cannot.
 local function decoding(self, mode)
   local how = self._decode or self._client.settings.decode
@@ -406,18 +189,18 @@ local function reset_modifiers(self)
 end
 
 local function await_with(self, pipeline, mode, timeout)
-  if not timeout then return exchange(self, pipeline, mode, 0) end
+  if not timeout then return exchange.run(self, pipeline, mode, 0) end
   local transport = self._client.transport
   local err = errors.new("TimeoutError", ("no connection within %g s (timeout)"):format(timeout),
     { address = self._client.settings.address, sent = "no", stage = timeout })
-  return task.with_deadline(transport, timeout, err, exchange, self, pipeline, mode, 0)
+  return task.with_deadline(transport, timeout, err, exchange.run, self, pipeline, mode, 0)
 end
 
 local function await_slowly(self, mode)
   if not isyieldable() then return task.block(self._client.transport, await_slowly, self, mode) end
   if self._client.closed then
     self:clear()
-    error(errors.new("PoolClosedError", "the client is closed", { address = self._client.settings.address, sent = "no" }), 0)
+    error(self._client:_closed_error(), 0)
   end
   local pipeline, timeout = self._pipeline, self._timeout
   if not pipeline or pipeline:count() == 0 then
@@ -433,8 +216,8 @@ end
 
 --- Sends what is queued and waits.
 ---@return any ... the results, in order
---- Raises the first error reply after all replies are in (with its `index` in the chain, and all `replies`), or what became of
---- the connection.
+--- Raises the first error reply after all replies are in (with its `index` in the chain, and all `replies`), or
+--- what became of the connection.
 function methods:await()
   local pipeline, client = self._pipeline, self._client
   local conn = client._shared
@@ -480,16 +263,14 @@ end
 --- Values through a function of one's own.
 ---@param fn fun(bytes: string): any
 function methods:decoder(fn)
-  if type(fn) ~= "function" then error(("bad argument #1 to 'decoder' (function expected, got %s)"):format(type(fn)), 2) end
+  check.callable(fn, 1, "decoder", 2)
   return set_decode(self, fn)
 end
 
 --- The next await may take that long, from its start to its last reply.
 ---@param s number seconds
 function methods:timeout(s)
-  if type(s) ~= "number" or not (s >= 0) then
-    error(("bad argument #1 to 'timeout' (seconds, a number of 0 or more, expected, got %s)"):format(tostring(s)), 2)
-  end
+  check.seconds(s, 1, "timeout", 2)
   self._timeout, self._slow = s, true
   return self
 end
@@ -514,7 +295,7 @@ function methods:clear()
   if pipeline then
     pipeline:clear()
     self._pipeline = self._own
-    if not self._own then recycle(pipeline) end
+    if not self._own then pipelines.recycle(pipeline) end
   end
   self._patience = false
   reset_modifiers(self)

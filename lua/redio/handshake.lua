@@ -48,7 +48,8 @@ end
 
 -- A server that has no HELLO, or will not let us use it, may still speak RESP2.
 local function can_fall_back(err)
-  return err.kind == "NoProtoError" or err.kind == "NoPermissionError" or (err.kind == "ReplyError" and err.code == "ERR")
+  local kind = err.kind
+  return kind == "NoProtoError" or kind == "NoPermissionError" or (kind == "ReplyError" and err.code == "ERR")
 end
 
 local function hello(conn, pipeline, settings)

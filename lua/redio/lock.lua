@@ -32,15 +32,16 @@ local function check_options(opts)
     if not KNOWN[name] then
       error(("unknown option '%s': there are timeout, blocking_timeout, sleep"):format(tostring(name)), 4)
     end
-    if not (type(value) == "number" and value >= 0 and value < math.huge) and not (name == "blocking_timeout" and value == false) then
+    local is_seconds = type(value) == "number" and value >= 0 and value < math.huge
+    if not is_seconds and not (name == "blocking_timeout" and value == false) then
       error(("option '%s' is a number of seconds, not %s"):format(name, tostring(value)), 4)
     end
   end
 end
 
 --- A lock, not yet acquired.
----@param opts table? timeout: seconds until it expires by itself (default 10); blocking_timeout: how long acquire waits (default
---- for ever, 0 not at all); sleep: seconds between two attempts (default 0.05)
+---@param opts table? timeout: seconds until it expires by itself (default 10); blocking_timeout: how long acquire
+--- waits (default for ever, 0 not at all); sleep: seconds between two attempts (default 0.05)
 function M.new(client, name, opts)
   opts = opts or {}
   check_options(opts)

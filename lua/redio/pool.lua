@@ -74,8 +74,9 @@ function Pool:_wait(deadline)
   local seconds = patience or math.huge
   if deadline then seconds = math.min(seconds, deadline - transport.now()) end
   local function full()
-    return errors.new("TimeoutError", ("all %d connections are in use and none came free within %g s (max_connections, %s)")
-      :format(self.size, math.max(seconds, 0), seconds == patience and "pool_timeout" or "timeout"),
+    local text = "all %d connections are in use and none came free within %g s (max_connections, %s)"
+    return errors.new("TimeoutError", text:format(self.size, math.max(seconds, 0),
+      seconds == patience and "pool_timeout" or "timeout"),
       { address = self.settings.address, sent = "no" })
   end
   if seconds <= 0 then return nil, full() end
@@ -147,8 +148,8 @@ function Pool:release(conn, clean)
   table.insert(self.idle, conn)
 end
 
---- For whoever holds the connection: while `guard.held.conn` is set, a holder that is collected with its guard has dropped the
---- connection, and it is closed.
+--- For whoever holds the connection: while `guard.held.conn` is set, a holder that is collected with its guard
+--- has dropped the connection, and it is closed.
 function Pool:guard(conn)
   local held, orphans, transport = { conn = conn }, self.orphans, self.transport
   local finalizer = compat.finalizer(function()

@@ -1,10 +1,11 @@
 -- SPDX-License-Identifier: MIT
 -- Receivers: messages of the channels that one connection has subscribed to, in the order in which they came.
 --
--- What is wanted (`_wanted`) and what the server has confirmed (`_confirmed`) are kept apart: a subscription is sent with the
--- next wait, and again by a receiver that survives a lost connection.
+-- What is wanted (`_wanted`) and what the server has confirmed (`_confirmed`) are kept apart: a subscription is
+-- sent with the next wait, and again by a receiver that survives a lost connection.
 
 local channel = require "redio.channel"
+local check = require "redio.check"
 local compat = require "redio.compat"
 local core = require "redio.core"
 local decode = require "redio.decode"
@@ -161,14 +162,16 @@ end
 --- Messages through a function of one's own.
 ---@param fn fun(bytes: string): any
 function Receiver:decoder(fn)
-  if type(fn) ~= "function" then error(("bad argument #1 to 'decoder' (function expected, got %s)"):format(type(fn)), 2) end
+  check.callable(fn, 1, "decoder", 2)
   self._decoder = fn
   return self
 end
 
---- Survives a lost connection: subscribes again, then calls `fn` with the seconds during which messages may have been missed.
+--- Survives a lost connection: subscribes again, then calls `fn` with the seconds during which messages may have
+--- been missed.
 ---@param fn fun(gap: number)?
 function Receiver:resubscribe(fn)
+  if fn ~= nil then check.callable(fn, 1, "resubscribe", 2) end
   self._resubscribe = fn or function() end
   return self
 end

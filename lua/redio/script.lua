@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Scripts: sent by their digest, and whole when the server does not know it.
 
+local check = require "redio.check"
 local errors = require "redio.errors"
 local handle = require "redio.handle"
 
@@ -12,9 +13,7 @@ local Script = {}
 Script.__index = Script
 
 function M.new(client, source)
-  if type(source) ~= "string" then
-    error(("bad argument #1 to 'script' (source text expected, got %s)"):format(type(source)), 3)
-  end
+  check.type(source, "string", 1, "script", 2)
   return setmetatable({ _client = client, _source = source }, Script)
 end
 

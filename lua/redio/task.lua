@@ -4,12 +4,13 @@
 -- Whoever parks is woken with a token of the waker's as first value, so that a coroutine which somebody else resumes
 -- meanwhile is noticed instead of taking a stranger's value for its own.
 
+local check = require "redio.check"
 local compat = require "redio.compat"
 local errors = require "redio.errors"
 local transports = require "redio.transport"
 
-local create, co_resume, status = coroutine.create, coroutine.resume, coroutine.status
-local running, yield, isyieldable = coroutine.running, coroutine.yield, coroutine.isyieldable
+local create, co_resume = coroutine.create, coroutine.resume
+local running, yield, isyieldable = coroutine.running, coroutine.yield, compat.isyieldable
 local pack, unpack = compat.pack, compat.unpack
 
 local M = {}
@@ -225,8 +226,8 @@ local function waits_for_chain(task)
   return conn and conn.waiters[2 * slot + 1] == task._co
 end
 
---- Ends the task where it waits: there `CancelledError` is raised. A task that is not waiting just now gets it when it next
---- waits. Once ended, it stays as it ended.
+--- Ends the task where it waits: there `CancelledError` is raised. A task that is not waiting just now gets it
+--- when it next waits. Once ended, it stays as it ended.
 ---@return boolean cancelled false when it had ended before
 function Task:cancel(reason)
   if self._done then return false end
@@ -256,15 +257,6 @@ end
 
 -- public functions ----------------------------------------------------------------------------------------
 
-local function check_function(fn, name, level)
-  if type(fn) ~= "function" then
-    local meta = getmetatable(fn)
-    if not (meta and meta.__call) then
-      error(("bad argument #1 to '%s' (function expected, got %s)"):format(name, type(fn)), level + 1)
-    end
-  end
-end
-
 --- Errors of tasks that ended unnoticed reach whoever ran the loop.
 local function raise_unjoined()
   local task = next(unjoined)
@@ -280,7 +272,7 @@ end
 --- Runs `fn(...)` as a task and the host's loop until it has ended. Inside a running loop it just calls it.
 ---@return any ... what fn returned; raises its error, a string with the traceback
 function M.run(fn, ...)
-  check_function(fn, "run", 2)
+  check.callable(fn, 1, "run", 2)
   if default_host().in_loop() or isyieldable() then return fn(...) end
   return run_main(fn, ...)
 end
@@ -288,7 +280,7 @@ end
 --- Starts a task beside this one.
 ---@return redio.Task
 function M.spawn(fn, ...)
-  check_function(fn, "spawn", 2)
+  check.callable(fn, 1, "spawn", 2)
   local args = pack(...)
   local task = setmetatable({ _done = false, _unstarted = true }, Task)
   task._co = create(function()
@@ -308,7 +300,7 @@ end
 function M.gather(...)
   local count = select("#", ...)
   for i = 1, count do
-    check_function((select(i, ...)), "gather", 2)
+    check.callable((select(i, ...)), i, "gather", 2)
   end
   if not isyieldable() then return M.block(nil, M.gather, ...) end
   local group, left, joiner = {}, count, {}
@@ -347,15 +339,9 @@ function M.gather(...)
   return unpack(results, 1, count)
 end
 
-local function check_seconds(s, name, level)
-  if type(s) ~= "number" or s ~= s or s < 0 then
-    error(("bad argument #1 to '%s' (seconds, a number of 0 or more, expected, got %s)"):format(name, tostring(s)), level + 1)
-  end
-end
-
 --- Waits for so many seconds.
 function M.sleep(s)
-  check_seconds(s, "sleep", 2)
+  check.seconds(s, 1, "sleep", 2)
   if not isyieldable() then return M.block(nil, M.sleep, s) end
   local transport = default_host()
   local waiter = {}
@@ -398,8 +384,8 @@ end
 --- Runs `fn(...)` for at most so many seconds.
 ---@return any ... what fn returned; raises TimeoutError when time ran out, after cancelling it where it waited
 function M.with_timeout(s, fn, ...)
-  check_seconds(s, "with_timeout", 2)
-  check_function(fn, "with_timeout", 2)
+  check.seconds(s, 1, "with_timeout", 2)
+  check.callable(fn, 2, "with_timeout", 2)
   if not isyieldable() then return M.block(nil, M.with_timeout, s, fn, ...) end
   local err = errors.new("TimeoutError", ("not done within %g s"):format(s))
   return M.with_deadline(default_host(), s, err, fn, ...)

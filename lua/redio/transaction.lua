@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Optimistic locking: watch, read, queue, EXEC, and again when somebody else was faster.
 
+local check = require "redio.check"
 local errors = require "redio.errors"
 local handle = require "redio.handle"
 local task = require "redio.task"
@@ -35,7 +36,7 @@ end
 local function check_retries(opts)
   local retries = opts and opts.retries
   if retries == nil then return RETRIES end
-  if type(retries) ~= "number" or not (retries >= 0) then
+  if type(retries) ~= "number" or retries ~= retries or retries < 0 then
     error(("option 'retries' is a number of 0 or more, not %s"):format(tostring(retries)), 4)
   end
   return retries
@@ -44,12 +45,8 @@ end
 --- See Client:transaction.
 function M.run(client, keys, fn, opts)
   if type(keys) == "string" then keys = { keys } end
-  if type(keys) ~= "table" or #keys == 0 then
-    error(("bad argument #1 to 'transaction' (a key or a list of keys expected, got %s)"):format(type(keys)), 3)
-  end
-  if type(fn) ~= "function" then
-    error(("bad argument #2 to 'transaction' (function expected, got %s)"):format(type(fn)), 3)
-  end
+  if type(keys) ~= "table" or #keys == 0 then check.refuse(1, "transaction", "a key or a list of keys", keys, 1) end
+  check.callable(fn, 2, "transaction", 2)
   local retries = check_retries(opts)
   if not task.can_wait() then return task.block(client.transport, run, client, keys, fn, retries) end
   return run(client, keys, fn, retries)

@@ -98,8 +98,8 @@ function M.defer(fn)
   schedule()
 end
 
---- The same for a finalizer, which may run in the middle of anything, also while the Lua state is being closed: then `fn` is
---- never called, for luv 1.44 crashes on handles that are closed there.
+--- The same for a finalizer, which may run in the middle of anything, also while the Lua state is being closed:
+--- then `fn` is never called, for luv 1.44 crashes on handles that are closed there.
 function M.defer_finalizer(fn)
   add_pending(fn)
   if M.in_loop() then schedule() end

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the binding share. */
+#ifndef REDIO_LBIND_H
+#define REDIO_LBIND_H
+
+#include "command.h"
+#include "compat.h"
+#include "decoder.h"
+#include "pipeline.h"
+
+/* Each userdata starts with the address of its tag, so that it is told from any other at the price
+ * of two loads. */
+extern const char redio_command_tag, redio_pipeline_tag, redio_connection_tag, redio_decoder_tag;
+
+/* The userdata at index i; raises when it is not that kind. */
+void *redio_check(lua_State *L, int i, const void *tag, size_t size, const char *what);
+
+#define check_command(L, i)                                                                        \
+  ((redio_command *)redio_check(L, i, &redio_command_tag, sizeof(redio_command), "redio.command"))
+#define check_pipeline(L, i)                                                                       \
+  ((redio_pipeline *)redio_check(L, i, &redio_pipeline_tag, sizeof(redio_pipeline),                \
+                                 "redio.pipeline"))
+
+/* The decoder's limits from the table at that index; the defaults where it says nothing. */
+redio_limits redio_read_limits(lua_State *L, int table);
+
+void redio_set_functions(lua_State *L, const luaL_Reg *list);
+/* A metatable that is its own __index. */
+void redio_new_class(lua_State *L, const char *name, const luaL_Reg *methods);
+
+/* Each makes its metatable and puts its functions into the table on top of the stack. */
+void redio_open_pipeline(lua_State *L);
+void redio_open_connection(lua_State *L);
+void redio_open_decoder(lua_State *L);
+
+#endif

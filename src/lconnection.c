@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: MIT */
+/* The userdata connection. */
+#include "connection.h"
+
+#include <string.h>
+
+#include "lbind.h"
+#include "lvalue.h"
+
+/* What a waiter is resumed with before anything else, so that it can tell us from a stranger. */
+static const char done_token, failed_token, lost_token;
+
+#define check_connection(L, i)                                                                     \
+  ((redio_connection *)redio_check(L, i, &redio_connection_tag, sizeof(redio_connection),          \
+                                   "redio.connection"))
+
+/* connection(receiver?, limits?) -> a connection without socket; a receiver takes arrays that
+ * nobody asked for as messages; limits as for decoder */
+static int lconnection(lua_State *L) {
+  int receiver = lua_toboolean(L, 1);
+  redio_limits limits = redio_read_limits(L, 2);
+  redio_connection *c = lua_newuserdatauv(L, sizeof *c, 0);
+  redio_connection_init(c, &redio_connection_tag, &limits);
+  c->receiver = (unsigned char)receiver;
+  luaL_getmetatable(L, "redio.connection");
+  lua_setmetatable(L, -2);
+  return 1;
+}
+
+/* Refs of their own for the pieces that submit has just copied. */
+static void renew_refs(lua_State *L, redio_pieces *pieces, size_t from) {
+  size_t i;
+  for (i = from; i < pieces->count; i++) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, pieces->list[i].ref);
+    pieces->list[i].ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  }
+}
+
+static const char *refuses_chain(lua_State *L, const redio_connection *c, const redio_pipeline *p,
+                                 int mode) {
+  redio_state state = mode & REDIO_MODE_HANDSHAKE ? REDIO_HANDSHAKE : REDIO_READY;
+  if (c->state != state)
+    return "state";
+  if (!(mode & REDIO_MODE_OWN) && redio_pipeline_is_private(p))
+    return "private";
+  if (p->replies && !lua_isyieldable(L))
+    return "yield";
+  if (!(mode & REDIO_MODE_COLLECT) && p->values > REDIO_MAX_RESULTS)
+    return "results";
+  return NULL;
+}
+
+/* connection:submit(pipeline, waiters, mode) -> slot, coroutine | nil, why
+ * The running coroutine becomes the chain's waiter: waiters[2 * slot + 1]; the next index holds
+ * what the chain collects. Without a single reply to come the slot is false. why: "state" (not
+ * ready), "private" (needs a connection of its own), "yield" (the caller cannot wait here),
+ * "results" (more than a call may return), "memory". */
+static int lconnection_submit(lua_State *L) {
+  redio_connection *c = check_connection(L, 1);
+  redio_pipeline *p = check_pipeline(L, 2);
+  int mode = (int)lua_tointeger(L, 4);
+  size_t pieces = c->pieces.count;
+  uint32_t slot;
+  const char *refusal = refuses_chain(L, c, p, mode);
+  if (!refusal && redio_connection_reserve(c, p))
+    refusal = "memory";
+  if (refusal) {
+    lua_pushnil(L);
+    lua_pushstring(L, refusal);
+    return 2;
+  }
+  slot = redio_connection_submit(c, p, (unsigned char)mode);
+  if (c->pieces.count > pieces)
+    renew_refs(L, &c->pieces, pieces);
+  if (slot == REDIO_NO_CHAIN) {
+    lua_pushboolean(L, 0);
+    return 1;
+  }
+  lua_pushinteger(L, slot);
+  lua_pushthread(L);
+  lua_pushvalue(L, -1);
+  lua_rawseti(L, 3, (int)slot * 2 + 1);
+  lua_pushboolean(L, 0);
+  lua_rawseti(L, 3, (int)slot * 2 + 2);
+  return 2;
+}
+
+/* connection:drop(waiters, slot): nobody waits for that chain any more */
+static int lconnection_drop(lua_State *L) {
+  redio_connection *c = check_connection(L, 1);
+  lua_Integer slot = luaL_checkinteger(L, 3);
+  redio_connection_drop(c, (uint32_t)slot);
+  lua_pushboolean(L, 0);
+  lua_rawseti(L, 2, (int)slot * 2 + 1);
+  return 0;
+}
+
+static void push_output_pieces(lua_State *L, redio_connection *c) {
+  const char *from = redio_buf_head(&c->out);
+  size_t i, at = 0;
+  int n = 0;
+  lua_createtable(L, (int)c->pieces.count * 2 + 1, 0);
+  for (i = 0; i < c->pieces.count; i++) {
+    const redio_piece *piece = c->pieces.list + i;
+    lua_pushlstring(L, from + at, piece->at - at);
+    lua_rawseti(L, -2, ++n);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, piece->ref);
+    lua_rawseti(L, -2, ++n);
+    at = piece->at;
+  }
+  lua_pushlstring(L, from + at, redio_buf_len(&c->out) - at);
+  lua_rawseti(L, -2, ++n);
+}
+
+/* connection:output() -> what is to be written: a string, a list of strings, or nil; and its size
+ * in bytes */
+static int lconnection_output(lua_State *L) {
+  redio_connection *c = check_connection(L, 1);
+  size_t size = redio_buf_len(&c->out);
+  if (!size)
+    return 0;
+  if (c->pieces.count)
+    push_output_pieces(L, c);
+  else
+    lua_pushlstring(L, redio_buf_head(&c->out), size);
+  lua_pushinteger(L, (lua_Integer)(size + c->piece_bytes));
+  redio_unref_pieces(L, &c->pieces, 0);
+  redio_connection_sent(c);
+  return 2;
+}
+
+/* connection:feed(bytes) -> true, or false when memory is out */
+static int lconnection_feed(lua_State *L) {
+  redio_connection *c = check_connection(L, 1);
+  size_t len;
+  const char *s = luaL_checklstring(L, 2, &len);
+  lua_pushboolean(L, !redio_decoder_feed(&c->decoder, s, len));
+  c->bytes_in += len;
+  return 1;
+}
+
+/* The stack of `next` while it builds. */
+enum { AT_CONNECTION = 1, AT_WAITERS, AT_ERRORS, AT_WAITER, AT_TOKEN, AT_RESULTS };
+
+static int slot_index(const redio_connection *c) { return (int)c->first * 2 + 1; }
+
+static void start_builder(redio_builder *b, lua_State *L, const redio_connection *c) {
+  memset(b, 0, sizeof *b);
+  b->L = L;
+  b->errors = AT_ERRORS;
+  b->p = redio_buf_head(&c->decoder.in);
+  if (c->has_null)
+    b->null_holder = AT_WAITERS;
+}
+
+/* Takes the values above `base` from the stack into the chain's own list. */
+static void spill(lua_State *L, redio_connection *c, redio_chain *chain, int base) {
+  int i, n = lua_gettop(L) - base;
+  if (n <= 0)
+    return;
+  lua_rawgeti(L, AT_WAITERS, slot_index(c) + 1);
+  if (!lua_istable(L, -1)) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    lua_rawseti(L, AT_WAITERS, slot_index(c) + 1);
+  }
+  for (i = 0; i < n; i++) {
+    lua_pushvalue(L, base + 1 + i);
+    lua_rawseti(L, base + n + 1, (int)++chain->values);
+  }
+  lua_settop(L, base);
+}
+
+/* Everything spilled, back onto the stack. */
+static void unspill(lua_State *L, redio_connection *c, redio_chain *chain, int base) {
+  uint32_t i;
+  if (!chain->values)
+    return;
+  spill(L, c, chain, base);
+  lua_rawgeti(L, AT_WAITERS, slot_index(c) + 1);
+  luaL_checkstack(L, (int)chain->values + 8, "too many results: use replies()");
+  for (i = 1; i <= chain->values; i++)
+    lua_rawgeti(L, base + 1, (int)i);
+  lua_remove(L, base + 1);
+}
+
+/* Errors of a chain that came in more than one read are kept with its waiters too. */
+static void keep_errors(lua_State *L) {
+  if (lua_isnil(L, AT_ERRORS))
+    return;
+  lua_pushvalue(L, AT_ERRORS);
+  lua_setfield(L, AT_WAITERS, "errors");
+}
+
+static void take_kept_errors(lua_State *L) {
+  lua_getfield(L, AT_WAITERS, "errors");
+  lua_replace(L, AT_ERRORS);
+  if (lua_isnil(L, AT_ERRORS))
+    return;
+  lua_pushnil(L);
+  lua_setfield(L, AT_WAITERS, "errors");
+}
+
+static int finish_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
+  int failed;
+  if (chain->mode & REDIO_MODE_COLLECT) {
+    lua_rawgeti(L, AT_WAITERS, slot_index(c) + 1);
+    lua_pushinteger(L, chain->values);
+    lua_pushinteger(L, chain->places);
+  } else {
+    unspill(L, c, chain, AT_TOKEN);
+  }
+  failed = !lua_isnil(L, AT_ERRORS);
+  if (failed) {
+    lua_pushlightuserdata(L, (void *)&failed_token);
+    lua_replace(L, AT_TOKEN);
+    lua_pushvalue(L, AT_ERRORS);
+    lua_insert(L, AT_RESULTS);
+  }
+  lua_pushboolean(L, 0);
+  lua_rawseti(L, AT_WAITERS, slot_index(c));
+  if (chain->values || chain->mode & REDIO_MODE_COLLECT) {
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, AT_WAITERS, slot_index(c) + 1);
+  }
+  redio_connection_pop(c);
+  return lua_gettop(L) - AT_WAITER + 1;
+}
+
+static void take_reply(lua_State *L, redio_connection *c, redio_chain *chain) {
+  redio_builder b;
+  const redio_expect *e;
+  start_builder(&b, L, c);
+  e = redio_connection_expected(c, &b.inner_count);
+  b.inner = e + 2;
+  b.id = e->reply.id;
+  b.index = chain->done + 1;
+  b.mode = chain->mode;
+  if (chain->mode & REDIO_MODE_COLLECT) {
+    int base = lua_gettop(L);
+    lua_rawgeti(L, AT_WAITERS, slot_index(c) + 1);
+    lua_rawgeti(L, base + 1, 1);
+    lua_rawgeti(L, base + 1, 2);
+    b.places = base + 3;
+    b.places_count = chain->places;
+    if (redio_build(&b, redio_shapes[e->reply.shape], chain->mode & REDIO_MODE_LIST)) {
+      if (b.is_value && chain->mode & REDIO_MODE_PLACES) {
+        lua_pushvalue(L, base + 2);
+        lua_rawseti(L, b.places, (int)++b.places_count);
+        lua_pushinteger(L, (lua_Integer)chain->values + 1);
+        lua_rawseti(L, b.places, (int)++b.places_count);
+      }
+      lua_rawseti(L, base + 2, (int)++chain->values);
+    }
+    chain->places = b.places_count;
+    lua_settop(L, base);
+  } else {
+    luaL_checkstack(L, 16, "too many results: use replies()");
+    redio_build(&b, redio_shapes[e->reply.shape], 0);
+  }
+}
+
+/* false, true and the elements of a message; false, false and any other reply that nobody asked for
+ */
+static int take_push(lua_State *L, redio_connection *c) {
+  redio_builder b;
+  redio_token t;
+  unsigned long long left;
+  static const redio_shape name = {"", REDIO_SHAPE_NAME, 0, NULL, NULL};
+  lua_settop(L, AT_WAITERS);
+  lua_pushnil(L);
+  lua_pushboolean(L, 0);
+  start_builder(&b, L, c);
+  b.errors = 0;
+  redio_token_next(b.p, &t);
+  lua_pushboolean(L, t.type == '>' || (c->receiver && t.type == '*' && !t.streamed));
+  if (lua_toboolean(L, -1)) {
+    b.p = redio_token_next(b.p, &t);
+    luaL_checkstack(L, t.count < 200 ? (int)t.count + 8 : 208, "push");
+    for (left = t.count < 200 ? t.count : 200; left; left--)
+      redio_build(&b, &name, 1);
+  } else {
+    redio_build(&b, &name, 1);
+  }
+  redio_decoder_consume(&c->decoder);
+  return lua_gettop(L) - AT_WAITER + 1;
+}
+
+static int is_message(const redio_connection *c) {
+  unsigned char type = c->decoder.first;
+  return type == '>' || c->first == REDIO_NO_CHAIN || (c->receiver && type == '*');
+}
+
+/* A chain whose connection is lost: waiter, token, whether it may have been sent. Nobody's chains
+ * are passed over. */
+static int next_lost(lua_State *L, redio_connection *c) {
+  while (c->first != REDIO_NO_CHAIN) {
+    int slot = slot_index(c), dropped = c->chains[c->first].dropped;
+    int sent = redio_connection_was_sent(c, c->first);
+    redio_connection_pop(c);
+    lua_rawgeti(L, AT_WAITERS, slot);
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, AT_WAITERS, slot);
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, AT_WAITERS, slot + 1);
+    if (!dropped) {
+      lua_pushlightuserdata(L, (void *)&lost_token);
+      lua_pushboolean(L, sent);
+      return 3;
+    }
+    lua_pop(L, 1);
+  }
+  return 0;
+}
+
+static void start_chain(lua_State *L, const redio_connection *c, const redio_chain *chain) {
+  lua_settop(L, AT_WAITERS);
+  lua_pushnil(L);
+  lua_rawgeti(L, AT_WAITERS, slot_index(c));
+  lua_pushlightuserdata(L, (void *)&done_token);
+  if (chain->done)
+    take_kept_errors(L);
+}
+
+static void pause_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
+  if (!(chain->mode & REDIO_MODE_COLLECT))
+    spill(L, c, chain, AT_TOKEN);
+  keep_errors(L);
+}
+
+/* Takes replies for the first chain until it is finished (1), bytes run out (0), or something comes
+ * between (-1). */
+static int feed_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
+  start_chain(L, c, chain);
+  while (redio_decoder_next(&c->decoder) == REDIO_VALUE) {
+    if (c->decoder.first == '>') {
+      pause_chain(L, c, chain);
+      return -1;
+    }
+    if (!chain->dropped)
+      take_reply(L, c, chain);
+    redio_connection_took(c);
+    redio_decoder_consume(&c->decoder);
+    if (chain->done == chain->replies)
+      return 1;
+  }
+  if (chain->done)
+    pause_chain(L, c, chain);
+  return 0;
+}
+
+/* connection:next(waiters) -> what the bytes so far have decided:
+ *   waiter, token, results...   a chain is finished: see the tokens
+ *   false, true, kind, ...      a push; for a receiver also an array that nobody asked for
+ *   false, false, value         a reply that nobody asked for
+ *   nothing                     more bytes are needed
+ *   nil, text                   the stream is dead */
+static int lconnection_next(lua_State *L) {
+  redio_connection *c = check_connection(L, 1);
+  lua_settop(L, AT_WAITERS);
+  if (c->state == REDIO_LOST)
+    return next_lost(L, c);
+  while (redio_decoder_next(&c->decoder) == REDIO_VALUE) {
+    redio_chain *chain = redio_connection_first(c);
+    int finished;
+    if (is_message(c))
+      return take_push(L, c);
+    finished = feed_chain(L, c, chain);
+    if (finished == 0)
+      break;
+    if (finished < 0)
+      continue;
+    if (!chain->dropped)
+      return finish_chain(L, c, chain);
+    redio_connection_pop(c);
+  }
+  if (!redio_decoder_error(&c->decoder))
+    return 0;
+  lua_pushnil(L);
+  lua_pushstring(L, redio_decoder_error(&c->decoder));
+  return 2;
+}
+
+/* connection:event(name) -> true, or false when its state has no such step */
+static int lconnection_event(lua_State *L) {
+  redio_connection *c = check_connection(L, 1);
+  int event = luaL_checkoption(L, 2, NULL, redio_event_names);
+  lua_pushboolean(L, !redio_connection_event(c, (redio_event)event));
+  return 1;
+}
+
+/* connection:state() -> "closed", "connecting", "handshake", "ready", "draining" or "lost" */
+static int lconnection_state(lua_State *L) {
+  lua_pushstring(L, redio_state_names[check_connection(L, 1)->state]);
+  return 1;
+}
+
+/* connection:waiting() -> chains in flight, bytes not yet taken by output() */
+static int lconnection_waiting(lua_State *L) {
+  const redio_connection *c = check_connection(L, 1);
+  lua_pushinteger(L, c->waiting);
+  lua_pushinteger(L, (lua_Integer)(redio_buf_len(&c->out) + c->piece_bytes));
+  return 2;
+}
+
+/* connection:null(): waiters.null stands for null from now on */
+static int lconnection_null(lua_State *L) {
+  check_connection(L, 1)->has_null = 1;
+  return 0;
+}
+
+static int lconnection_gc(lua_State *L) {
+  redio_connection *c = check_connection(L, 1);
+  redio_unref_pieces(L, &c->pieces, 0);
+  redio_connection_free(c);
+  return 0;
+}
+
+static const luaL_Reg methods[] = {{"submit", lconnection_submit},
+                                   {"drop", lconnection_drop},
+                                   {"output", lconnection_output},
+                                   {"feed", lconnection_feed},
+                                   {"next", lconnection_next},
+                                   {"event", lconnection_event},
+                                   {"state", lconnection_state},
+                                   {"null", lconnection_null},
+                                   {"waiting", lconnection_waiting},
+                                   {"__gc", lconnection_gc},
+                                   {NULL, NULL}};
+
+static void set_token(lua_State *L, const char *name, const void *token) {
+  lua_pushlightuserdata(L, (void *)(size_t)token);
+  lua_setfield(L, -2, name);
+}
+
+static const luaL_Reg functions[] = {{"connection", lconnection}, {NULL, NULL}};
+
+void redio_open_connection(lua_State *L) {
+  redio_new_class(L, "redio.connection", methods);
+  redio_set_functions(L, functions);
+  set_token(L, "DONE", &done_token);
+  set_token(L, "FAILED", &failed_token);
+  set_token(L, "LOST", &lost_token);
+}

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+/* The userdata command and pipeline. */
+#include <stdio.h>
+#include <string.h>
+
+#include "lbind.h"
+#include "lvalue.h"
+#include "number.h"
+
+static const struct {
+  const char *name;
+  uint32_t flag;
+} flag_names[] = {
+    {"readonly", REDIO_READONLY}, {"blocking", REDIO_BLOCKING}, {"state", REDIO_STATE},
+    {"watch", REDIO_WATCH},       {"unwatch", REDIO_UNWATCH},   {"multi", REDIO_MULTI},
+    {"exec", REDIO_EXEC},         {"discard", REDIO_DISCARD},   {"nomulti", REDIO_NOMULTI},
+    {"mute", REDIO_MUTE},         {"private", REDIO_PRIVATE},   {"silent", REDIO_SILENT}};
+
+static unsigned char shape_field(lua_State *L, int table) {
+  const char *name;
+  int shape;
+  lua_getfield(L, table, "reply");
+  name = lua_tostring(L, -1);
+  shape = name ? redio_shape_find(name) : REDIO_SHAPE_INDEX_VALUE;
+  if (shape < 0)
+    luaL_error(L, "unknown reply shape '%s'", name);
+  lua_pop(L, 1);
+  return (unsigned char)shape;
+}
+
+static unsigned char small_field(lua_State *L, int table, const char *name) {
+  lua_Integer n;
+  lua_getfield(L, table, name);
+  n = lua_tointeger(L, -1);
+  lua_pop(L, 1);
+  return (unsigned char)(n > 0 && n < 255 ? n : 0);
+}
+
+static void read_variant(lua_State *L, redio_variant *v) {
+  int table = lua_gettop(L);
+  size_t len = 0;
+  const char *token;
+  luaL_checktype(L, table, LUA_TTABLE);
+  v->shape = shape_field(L, table);
+  v->argc = small_field(L, table, "argc");
+  v->from = small_field(L, table, "from");
+  if (!v->from)
+    v->from = 1;
+  lua_getfield(L, table, "token");
+  token = lua_tolstring(L, -1, &len);
+  if (len >= REDIO_TOKEN_MAX)
+    luaL_error(L, "variant '%s' is too long", token);
+  if (token)
+    memcpy(v->token, token, len);
+  v->token_len = (unsigned char)len;
+  lua_pop(L, 2);
+}
+
+static void read_variants(lua_State *L, redio_command *c) {
+  size_t i, n;
+  lua_getfield(L, 1, "variants");
+  if (lua_istable(L, -1)) {
+    n = lua_rawlen(L, -1);
+    if (n > REDIO_VARIANTS_MAX)
+      luaL_error(L, "more than %d variants", REDIO_VARIANTS_MAX);
+    for (i = 0; i < n; i++) {
+      lua_rawgeti(L, -1, (int)i + 1);
+      read_variant(L, c->variants + i);
+    }
+    c->variants_count = (unsigned char)n;
+  }
+  lua_pop(L, 1);
+}
+
+static void read_flags(lua_State *L, redio_command *c) {
+  size_t i;
+  for (i = 0; i < sizeof flag_names / sizeof *flag_names; i++) {
+    lua_getfield(L, 1, flag_names[i].name);
+    if (lua_toboolean(L, -1))
+      c->flags |= flag_names[i].flag;
+    lua_pop(L, 1);
+  }
+}
+
+/* The name's words as bulk strings. */
+static void write_words(redio_command *c, const char *name, size_t len) {
+  const char *end = name + len;
+  char *to = c->words;
+  while (name < end) {
+    const char *space = memchr(name, ' ', (size_t)(end - name));
+    size_t word = (size_t)((space ? space : end) - name);
+    *to++ = '$';
+    to += redio_write_unsigned(to, word);
+    memcpy(to, "\r\n", 2);
+    memcpy(to + 2, name, word);
+    memcpy(to + 2 + word, "\r\n", 2);
+    to += word + 4;
+    name += word + 1;
+    c->words_count++;
+  }
+  c->words_len = (size_t)(to - c->words);
+}
+
+static uint16_t next_id(lua_State *L, int name) {
+  lua_Integer id;
+  name = lua_absindex(L, name);
+  lua_getfield(L, LUA_REGISTRYINDEX, REDIO_NAMES);
+  id = (lua_Integer)lua_rawlen(L, -1) + 1;
+  if (id > 0xFFFF)
+    luaL_error(L, "too many different commands");
+  lua_pushvalue(L, name);
+  lua_rawseti(L, -2, (int)id);
+  lua_pop(L, 1);
+  return (uint16_t)id;
+}
+
+/* command({name=, reply=, variants=, readonly=true, ...}, like?) -> descriptor
+ * What the encoder needs of one entry of commands.lua. It has an id of its own, or that of `like`.
+ */
+static int lcommand(lua_State *L) {
+  size_t len;
+  const char *name;
+  redio_command *c;
+  const redio_command *like = lua_isnoneornil(L, 2) ? NULL : check_command(L, 2);
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_getfield(L, 1, "name");
+  name = luaL_checklstring(L, -1, &len);
+  c = lua_newuserdatauv(L, sizeof *c + len * (REDIO_NUMBER_MAX + 8), 0);
+  memset(c, 0, sizeof *c);
+  c->shape = shape_field(L, 1);
+  read_variants(L, c);
+  read_flags(L, c);
+  write_words(c, name, len);
+  c->id = like ? like->id : next_id(L, -2);
+  c->tag = &redio_command_tag;
+  return 1;
+}
+
+/* pipeline() -> an empty pipeline */
+static int lpipeline(lua_State *L) {
+  redio_pipeline *p = lua_newuserdatauv(L, sizeof *p, 0);
+  redio_pipeline_init(p, &redio_pipeline_tag);
+  luaL_getmetatable(L, "redio.pipeline");
+  lua_setmetatable(L, -2);
+  return 1;
+}
+
+/* encode(pipeline, command, ...) -> true | false, why?
+ * See redio_encode. */
+static int lencode(lua_State *L) {
+  redio_pipeline *p = check_pipeline(L, 1);
+  const redio_command *c = check_command(L, 2);
+  if (p->submitted)
+    redio_pipeline_reset(p);
+  return redio_encode(L, p, c, 3);
+}
+
+static int lpipeline_clear(lua_State *L) {
+  redio_pipeline *p = check_pipeline(L, 1);
+  redio_unref_pieces(L, &p->pieces, 0);
+  redio_pipeline_clear(p);
+  return 0;
+}
+
+static int lpipeline_settle(lua_State *L) {
+  redio_pipeline *p = check_pipeline(L, 1);
+  redio_unref_pieces(L, &p->pieces, 0);
+  redio_pipeline_settle(p);
+  return 0;
+}
+
+static int lpipeline_reset(lua_State *L) {
+  redio_pipeline *p = check_pipeline(L, 1);
+  redio_unref_pieces(L, &p->pieces, 0);
+  redio_pipeline_reset(p);
+  return 0;
+}
+
+/* pipeline:count() -> commands queued, bytes they take */
+static int lpipeline_count(lua_State *L) {
+  const redio_pipeline *p = check_pipeline(L, 1);
+  lua_pushinteger(L, p->submitted ? 0 : (lua_Integer)p->commands);
+  lua_pushinteger(L, (lua_Integer)(p->closed_out + p->piece_bytes));
+  return 2;
+}
+
+/* pipeline:sent() -> how many commands the chain had that was submitted last */
+static int lpipeline_sent(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)check_pipeline(L, 1)->commands);
+  return 1;
+}
+
+/* pipeline:flags() -> private, readonly, blocking: whether it needs a connection of its own, may be
+ * sent twice, may wait */
+static int lpipeline_flags(lua_State *L) {
+  const redio_pipeline *p = check_pipeline(L, 1);
+  lua_pushboolean(L, redio_pipeline_is_private(p));
+  lua_pushboolean(L, (p->all_flags & REDIO_READONLY) != 0);
+  lua_pushboolean(L, (p->flags & REDIO_BLOCKING) != 0);
+  return 3;
+}
+
+/* pipeline:session() -> in_multi, watching, dirty: as the queued commands will leave the connection
+ */
+static int lpipeline_session(lua_State *L) {
+  const redio_pipeline *p = check_pipeline(L, 1);
+  lua_pushboolean(L, p->now.in_multi);
+  lua_pushboolean(L, p->now.watching);
+  lua_pushboolean(L, p->now.dirty || p->now.muted || p->now.skip);
+  return 3;
+}
+
+/* pipeline:wrap(multi) -> true, or false and why: MULTI in front of what is queued */
+static int lpipeline_wrap(lua_State *L) {
+  redio_pipeline *p = check_pipeline(L, 1);
+  const redio_command *multi = check_command(L, 2);
+  const uint32_t own = REDIO_MULTI | REDIO_EXEC | REDIO_DISCARD | REDIO_WATCH | REDIO_NOMULTI |
+                       REDIO_MUTE | REDIO_SILENT;
+  const char *why = NULL;
+  if (p->now.in_multi || p->flags & own)
+    why = "these commands cannot stand inside one MULTI";
+  else if (redio_pipeline_wrap(p, multi))
+    why = "out of memory";
+  lua_pushboolean(L, !why);
+  lua_pushstring(L, why);
+  return 2;
+}
+
+static int lpipeline_gc(lua_State *L) {
+  redio_pipeline *p = check_pipeline(L, 1);
+  if (p->commands && !p->submitted) {
+    const char *name;
+    lua_getfield(L, LUA_REGISTRYINDEX, REDIO_NAMES);
+    lua_rawgeti(L, -1, p->first_id);
+    name = lua_tostring(L, -1);
+    fprintf(stderr,
+            "redio: warning: a handle was collected with %lu command%s never awaited (%s%s)\n",
+            (unsigned long)p->commands, p->commands == 1 ? "" : "s", name ? name : "?",
+            p->commands == 1 ? "" : ", ...");
+  }
+  redio_unref_pieces(L, &p->pieces, 0);
+  redio_pipeline_free(p);
+  return 0;
+}
+
+static const luaL_Reg methods[] = {{"clear", lpipeline_clear}, {"settle", lpipeline_settle},
+                                   {"reset", lpipeline_reset}, {"count", lpipeline_count},
+                                   {"flags", lpipeline_flags}, {"session", lpipeline_session},
+                                   {"sent", lpipeline_sent},   {"wrap", lpipeline_wrap},
+                                   {"__gc", lpipeline_gc},     {NULL, NULL}};
+
+static const luaL_Reg functions[] = {
+    {"command", lcommand}, {"pipeline", lpipeline}, {"encode", lencode}, {NULL, NULL}};
+
+void redio_open_pipeline(lua_State *L) {
+  redio_new_class(L, "redio.pipeline", methods);
+  redio_set_functions(L, functions);
+  lua_newtable(L);
+  lua_setfield(L, LUA_REGISTRYINDEX, REDIO_NAMES);
+}
