@@ -11,7 +11,7 @@ local function publish()
   db:publish("example:news", { title = "second", tags = { "a", "b" } })
   db:publish("example:weather", 21.5)
   db:publish("example:news", "bye")
-  print("receivers of each:", db:await())
+  return db:await() -- how many have received each
 end
 
 redio.run(function()
@@ -30,7 +30,7 @@ redio.run(function()
     end
   end
   receiver:close()
-  publisher:await()
+  print("receivers of each:", publisher:await())
 end)
 
 redis:close()

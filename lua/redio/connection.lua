@@ -4,6 +4,7 @@
 -- While something is in flight the connection holds itself alive and keeps the loop running; idle, it does
 -- neither, so that a client nobody refers to can be collected; luv closes a socket that is collected.
 
+local compat = require "redio.compat"
 local core = require "redio.core"
 local errors = require "redio.errors"
 local handshake = require "redio.handshake"
@@ -116,6 +117,12 @@ function Connection:_connected(socket, reason)
     return self:fail(errors.new("ConnectionError", "cannot connect: " .. reason, { address = self.address }))
   end
   self.socket = socket
+  local transport = self.transport
+  self._guard = compat.finalizer(function()
+    transport.defer_finalizer(function()
+      socket:close()
+    end)
+  end)
   self.core:event "connected"
   self:read_start()
   if not self._listens then return resume(coroutine.create(establish), self) end

@@ -42,8 +42,13 @@ function M.in_loop()
   return uv.loop_mode() ~= nil
 end
 
+local function close_open(handle)
+  if not handle:is_closing() then handle:close() end
+end
+
 local function close(handle)
-  if handle and not handle:is_closing() then handle:close() end
+  -- one that somebody else has closed (uv.walk) is no handle any more, and says so by an error
+  if handle then pcall(close_open, handle) end
 end
 
 --- Calls `fn` once, `seconds` from now.

@@ -1,0 +1,50 @@
+-- SPDX-License-Identifier: MIT
+--- Lua programs as processes of their own, that find redio where this process does.
+
+local child = {}
+
+local lua = os.getenv "LUA" or "lua5.4"
+
+local function quote(word)
+  return "'" .. word:gsub("'", "'\\''") .. "'"
+end
+
+local function assignment(name, value)
+  return quote(name .. "=" .. value)
+end
+
+--- Runs a program beside the server at `url`, for at most so many seconds.
+---@param path string
+---@param url string
+---@param seconds? number 30
+---@return string output what it wrote, also as errors
+---@return integer status 124 when it took longer
+function child.run(path, url, seconds)
+  local words = {
+    -- Lua 5.4 prefers the names with the version.
+    "env -u LUA_PATH_5_4 -u LUA_CPATH_5_4 -u LUA_INIT -u LUA_INIT_5_4",
+    assignment("LUA_PATH", package.path),
+    assignment("LUA_CPATH", package.cpath),
+    assignment("REDIS_URL", url),
+    "timeout " .. (seconds or 30),
+    quote(lua),
+    quote(path),
+  }
+  local pipe = assert(io.popen("{ " .. table.concat(words, " ") .. "\n} 2>&1 </dev/null; echo $?"))
+  local output, status = pipe:read("*a"):match("^(.-)(%d+)\n$")
+  pipe:close()
+  return output, tonumber(status)
+end
+
+--- Runs a program given as text.
+function child.run_text(text, url, seconds)
+  local path = os.tmpname()
+  local file = assert(io.open(path, "w"))
+  file:write(text)
+  file:close()
+  local output, status = child.run(path, url, seconds)
+  os.remove(path)
+  return (output:gsub(path:gsub("%p", "%%%0"), "program")), status
+end
+
+return child
