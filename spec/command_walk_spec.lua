@@ -203,9 +203,36 @@ local function empty(redis)
   redis():flushall():script_flush():function_flush():config_resetstat():slowlog_reset():await()
 end
 
+-- What the walk sees from outside only (`size`) is looked into here.
+local function look_plain(redis)
+  local db = redis()
+  db:config_set({ ["slowlog-log-slower-than"] = 0, ["latency-monitor-threshold"] = 1 }):slowlog_reset():await()
+  local _, histogram, slow = db:config_resetstat():incr("n"):latency_histogram("incr"):slowlog_get(5):await()
+  assert.equal(1, histogram.incr.calls)
+  local bucket, count = next(histogram.incr.histogram_usec)
+  assert.same({ "number", 1 }, { type(bucket), count })
+  assert.same({ "LATENCY", "HISTOGRAM", "incr" }, { slow[1][4][1]:upper(), slow[1][4][2]:upper(), slow[1][4][3] })
+  assert.same({ "incr", "n" }, { slow[2][4][1]:lower(), slow[2][4][2] })
+  local _, latest, history = db:debug("SLEEP", 0.005):latency_latest():latency_history("command"):await()
+  assert.equal("command", latest[1][1])
+  assert.equal("number", type(history[1][2]))
+end
+
+local function look_sentinel(redis)
+  local db = redis()
+  local replica = db:sentinel_replicas("mymaster"):await()[1]
+  assert.equal(replica.ip .. ":" .. replica.port, replica.name)
+  assert.same(replica.name, db:sentinel_slaves("mymaster"):await()[1].name)
+  local cache = db:sentinel_info_cache({ "mymaster" }):await()
+  assert.equal("mymaster", cache[1])
+  assert.equal("number", type(cache[2][1][1]))
+  assert.matches("role:master", cache[2][1][2])
+end
+
 local KINDS = {
   {
     name = "plain",
+    look = look_plain,
     prepare = empty,
     start = function()
       return server.start { "enable-module-command yes" }
@@ -213,6 +240,7 @@ local KINDS = {
   },
   {
     name = "cluster",
+    look = function() end,
     prepare = function(redis)
       empty(redis)
       redis():cluster_reset("HARD"):await()
@@ -223,6 +251,7 @@ local KINDS = {
   },
   {
     name = "sentinel",
+    look = look_sentinel,
     prepare = function() end,
     start = start_sentinel,
   },
@@ -267,6 +296,16 @@ for _, kind in ipairs(KINDS) do
 
     it("gives the same strings to a decoder under both protocols", function()
       assert.same({}, differences(list, decoded2, decoded3))
+    end)
+
+    it("gives the same insides of what differs in size", function()
+      check.within(10, function()
+        check.protocols(function(protocol)
+          local redis = redio.Redis(instance.url, { protocol = protocol })
+          kind.look(redis)
+          redis:close()
+        end)
+      end)
     end)
 
     it("gives by call() what it gives by methods, but for those with a reply of their own", function()

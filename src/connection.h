@@ -59,6 +59,8 @@ typedef struct redio_connection {
   uint32_t chains_cap, chains_used, first, last, unused, waiting;
   uint32_t turn; /* of the next output */
   redio_state state;
+  size_t max_out;         /* bytes that may wait in `out` before no more chains are taken; 0: any */
+  unsigned char choked;   /* the socket does not keep up: no more chains for now */
   unsigned char receiver; /* arrays that nobody asked for are messages */
   unsigned char has_null; /* the owner has a value of his own for null */
   unsigned long long commands, replies, bytes_out, bytes_in;

@@ -47,6 +47,8 @@ static const char *refuses_chain(lua_State *L, const redio_connection *c, const 
     return "yield";
   if (!(mode & REDIO_MODE_COLLECT) && p->values > REDIO_MAX_RESULTS)
     return "results";
+  if (c->choked || (c->max_out && redio_buf_len(&c->out) + c->piece_bytes >= c->max_out))
+    return "full";
   return NULL;
 }
 
@@ -54,7 +56,7 @@ static const char *refuses_chain(lua_State *L, const redio_connection *c, const 
  * The running coroutine becomes the chain's waiter: waiters[2 * slot + 1]; the next index holds
  * what the chain collects. Without a single reply to come the slot is false. why: "state" (not
  * ready), "private" (needs a connection of its own), "yield" (the caller cannot wait here),
- * "results" (more than a call may return), "memory". */
+ * "results" (more than a call may return), "full" (too much is waiting to be written), "memory". */
 static int lconnection_submit(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
   redio_pipeline *p = check_pipeline(L, 2);
@@ -404,6 +406,21 @@ static int lconnection_waiting(lua_State *L) {
   return 2;
 }
 
+/* connection:limit(bytes): how much may wait for output() before submit says "full" */
+static int lconnection_limit(lua_State *L) {
+  redio_connection *c = check_connection(L, 1);
+  lua_Number n = luaL_checknumber(L, 2);
+  c->max_out = n >= 1 && n < 1e18 ? (size_t)n : 0;
+  return 0;
+}
+
+/* connection:choke(on): submit says "full", whatever waits */
+static int lconnection_choke(lua_State *L) {
+  redio_connection *c = check_connection(L, 1);
+  c->choked = (unsigned char)lua_toboolean(L, 2);
+  return 0;
+}
+
 /* connection:null(): waiters.null stands for null from now on */
 static int lconnection_null(lua_State *L) {
   check_connection(L, 1)->has_null = 1;
@@ -425,6 +442,8 @@ static const luaL_Reg methods[] = {{"submit", lconnection_submit},
                                    {"event", lconnection_event},
                                    {"state", lconnection_state},
                                    {"null", lconnection_null},
+                                   {"limit", lconnection_limit},
+                                   {"choke", lconnection_choke},
                                    {"waiting", lconnection_waiting},
                                    {"__gc", lconnection_gc},
                                    {NULL, NULL}};

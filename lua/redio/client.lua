@@ -11,6 +11,7 @@ local monitor = require "redio.monitor"
 local options = require "redio.options"
 local pool = require "redio.pool"
 local pubsub = require "redio.pubsub"
+local retry = require "redio.retry"
 local scan = require "redio.scan"
 local script = require "redio.script"
 local task = require "redio.task"
@@ -60,7 +61,16 @@ function M.new(url, opts)
   self._on_connect = settings.on_connect and function(conn)
     return self:_greet(conn)
   end
-  self._pool = pool.new(settings, self.transport, { on_connect = self._on_connect })
+  self._backoff = retry.new(settings.retry, self.transport)
+  self._pool = pool.new(settings, self.transport, {
+    on_connect = self._on_connect,
+    on_lost = function(conn)
+      self:_count_loss(conn)
+    end,
+    delay = function()
+      return self._backoff:delay()
+    end,
+  })
   return self
 end
 
@@ -70,6 +80,13 @@ function Client:_greet(conn)
   local ok, err = pcall(self.settings.on_connect, greeter)
   greeter:_detach()
   if not ok then error(err, 0) end
+end
+
+function Client:_count_loss(conn)
+  self._backoff:failed(conn)
+  if conn.was_ready and not errors.is(conn.lost, "ConnectionForcedCloseError") then
+    self.reconnects = self.reconnects + 1
+  end
 end
 
 function Client:_closed_error()
@@ -91,11 +108,11 @@ function Client:_shared_connection()
       on_connect = self._on_connect,
       on_lost = function(lost)
         if self._shared == lost then self._shared = nil end
-        self.reconnects = self.reconnects + (lost.was_ready and 1 or 0)
+        self:_count_loss(lost)
       end,
     })
     self._shared = conn
-    conn:open()
+    conn:open(self._backoff:delay())
   end
   local ready, err = conn:wait_ready()
   if not ready then return nil, err end

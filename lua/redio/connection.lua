@@ -8,6 +8,7 @@ local compat = require "redio.compat"
 local core = require "redio.core"
 local errors = require "redio.errors"
 local handshake = require "redio.handshake"
+local liveness = require "redio.liveness"
 local task = require "redio.task"
 
 local new_core = core.connection
@@ -18,6 +19,9 @@ local M = {}
 -- core.submit's modes
 M.TEXT, M.PLACES, M.COLLECT, M.LIST, M.OWN, M.HANDSHAKE = 1, 2, 4, 8, 16, 32
 
+-- Bytes written between two looks at how many of them the network has taken.
+local LOOK_AGAIN = 1024 * 1024
+
 local busy = {} -- connections with something in flight
 
 ---@class redio.Connection
@@ -25,6 +29,7 @@ local busy = {} -- connections with something in flight
 ---@field waiters table coroutines by slot, for the core
 ---@field ready boolean
 ---@field lost table? why it is gone
+---@field proved boolean? it has answered after the handshake
 local Connection = {}
 Connection.__index = Connection
 
@@ -47,12 +52,15 @@ function M.new(settings, transport, hooks)
     transport = transport,
     hooks = hooks,
     exclusive = hooks.exclusive or false,
-    patience = settings.read_timeout,
     ready = false,
     pumping = false,
     flushing = false,
+    unwritten = 0, -- an upper bound, mended when it is large
     openers = {},
+    chokers = {}, -- who waits for room
+    stage = "waiting to connect",
   }, Connection)
+  self.liveness = liveness.new(self)
   self.core, self.waiters = self:_new_core()
   -- for callbacks that the loop keeps: an idle connection must not live by them
   local weak = setmetatable({ self = self }, { __mode = "v" })
@@ -73,6 +81,7 @@ end
 
 function Connection:_new_core()
   local connection, waiters = new_core(self.hooks.receiver, self.settings.limits), {}
+  connection:limit(self.settings.max_queued_bytes)
   if self.settings.null ~= nil then
     waiters.null = self.settings.null
     connection:null()
@@ -85,9 +94,16 @@ function Connection:_closed_error(reason)
     reason and ("connection lost: " .. reason) or "connection closed by the server", { address = self.address })
 end
 
+function Connection:_forked_error()
+  return errors.new("ConnectionForcedCloseError",
+    "this connection belongs to the parent of this process (fork): make a client of its own in the child, before "
+      .. "which nothing of redio was loaded", { address = self.address })
+end
+
 -- opening -------------------------------------------------------------------------------------------------
 
 local function establish(self)
+  self.stage = "logging in"
   local ok, err = pcall(handshake.perform, self)
   if self.lost then return end
   if not ok then
@@ -95,7 +111,7 @@ local function establish(self)
     return self:fail(err)
   end
   self.core:event "established"
-  self.ready = true
+  self.ready, self.stage = true, "ready"
   self:_stop_deadline()
   busy[self] = nil
   local openers = self.openers
@@ -103,6 +119,7 @@ local function establish(self)
   for i = 1, #openers do
     task.wake(openers[i], true)
   end
+  self.liveness:watch_health()
   self:_settle()
 end
 
@@ -133,6 +150,7 @@ end
 
 function Connection:_connect()
   self.core:event "connect"
+  self.stage = "connecting"
   self._attempt = self.transport.connect(self.settings, function(socket, reason)
     self:_connected(socket, reason)
   end)
@@ -159,18 +177,30 @@ function Connection:_stop_deadline()
   self._deadline = nil
 end
 
---- Starts to connect; `wait_ready` waits for it.
-function Connection:open()
-  local settings, transport = self.settings, self.transport
-  busy[self] = true
-  local seconds = settings.connect_timeout
+function Connection:_start()
+  local seconds, transport = self.settings.connect_timeout, self.transport
   if seconds then
     self._deadline = transport.start_timer(seconds, function()
-      self:fail(errors.new("TimeoutError", ("no connection within %g s (connect_timeout)"):format(seconds),
+      self:fail(errors.new("TimeoutError",
+        ("no connection within %g s (connect_timeout): still %s"):format(seconds, self.stage),
         { address = self.address }))
     end)
   end
   self:_connect()
+end
+
+--- Connects, `delay` seconds from now; `wait_ready` waits for it.
+function Connection:open(delay)
+  busy[self] = true
+  if self.transport.is_forked() then
+    return self.transport.defer(function()
+      self:fail(self:_forked_error())
+    end)
+  end
+  if delay <= 0 then return self:_start() end
+  self._deadline = self.transport.start_timer(delay, function()
+    self:_start()
+  end)
 end
 
 --- Waits until it is ready.
@@ -196,10 +226,54 @@ end
 function Connection:flush()
   if not self.flushing then return end
   self.flushing = false
-  local data = core_output(self.core)
-  if data and self.socket then
-    self.socket:write(data, self._on_end)
+  local data, size = core_output(self.core)
+  if not data or not self.socket then return end
+  if self.transport.is_forked() then return self:fail(self:_forked_error()) end
+  self.socket:write(data, self._on_end)
+  self.unwritten = self.unwritten + size
+  if self.unwritten > LOOK_AGAIN then self:_measure() end
+end
+
+--- Takes no more chains while too much is waiting for the network.
+function Connection:_measure()
+  local most = self.settings.max_queued_bytes
+  self.unwritten = self.socket:unwritten()
+  if self._choked or self.unwritten < most then return end
+  self._choked = true
+  self.core:choke(true)
+  self:_wait_for_room(most)
+end
+
+-- Looks every few milliseconds: not every transport tells when its queue drains.
+function Connection:_wait_for_room(most)
+  self.transport.start_timer(0.005, function()
+    if self.lost then return end
+    self.unwritten = self.socket:unwritten()
+    if self.unwritten > most / 2 then return self:_wait_for_room(most) end
+    self._choked = false
+    self.core:choke(false)
+    self:_wake_chokers()
+  end)
+end
+
+function Connection:_wake_chokers()
+  local chokers = self.chokers
+  self.chokers = {}
+  for i = 1, #chokers do
+    task.wake(chokers[i])
   end
+end
+
+--- Waits until submit may be tried again.
+function Connection:wait_room()
+  local waiter = {}
+  self.chokers[#self.chokers + 1] = waiter
+  if not self._choked then -- it is the output of this turn that is too large
+    self.transport.defer(function()
+      if not self._choked then self:_wake_chokers() end
+    end)
+  end
+  task.wait(waiter)
 end
 
 --- Sends the handle's pipeline; the caller yields for its results afterwards.
@@ -242,7 +316,7 @@ end
 
 function Connection:_read(bytes)
   self.active_at = self.transport.now()
-  self._heard = true
+  self._heard, self.proved = true, self.ready
   self.pumping = true
   local ok, err = core_feed(self.core, bytes), "not enough memory"
   if ok then ok, err = pcall(pump, self) end
@@ -273,36 +347,16 @@ function Connection:_wake_up()
   busy[self] = true
   self.active_at = self.transport.now()
   if self.socket then self.socket:counts(true) end
-  if self.patience and not self._watch then self:_watch_replies(self.patience) end
+  self.liveness:busy()
 end
 
---- A peer that answers nothing for too long is taken for dead.
-function Connection:_watch_replies(seconds)
-  local weak, transport = self._weak, self.transport
-  self._watch = transport.start_timer(seconds, function()
-    local conn = weak.self
-    if conn then conn:_check_replies() end
-  end)
-  transport.timer_counts(self._watch, false)
+function Connection:is_busy()
+  return busy[self] ~= nil
 end
 
-function Connection:_check_replies()
-  self._watch = nil
-  if not busy[self] or self.lost or not self.patience then return end
-  local left = self.active_at + self.patience - self.transport.now()
-  if left > 0.0005 then return self:_watch_replies(left) end
-  self:fail(errors.new("TimeoutError", ("no reply within %g s (timeout)"):format(self.patience),
-    { address = self.address }))
-end
-
---- How long a reply may take from now on; false: for ever.
-function Connection:set_patience(seconds)
-  if self.patience == seconds then return end
-  self.patience = seconds
-  if self._watch then
-    self.transport.stop_timer(self._watch)
-    self._watch = nil
-  end
+--- Whether replies are to come.
+function Connection:is_waiting()
+  return core_waiting(self.core) > 0
 end
 
 --- Lets go of itself when nothing is in flight.
@@ -349,15 +403,16 @@ function Connection:fail(err)
   self.core:event "lose"
   busy[self] = nil
   self:_stop_deadline()
-  if self._watch then self.transport.stop_timer(self._watch) end
+  self.liveness:stop()
   if self._attempt then self._attempt:cancel() end
-  if self.socket then self.socket:close() end
+  if self.socket and not self.transport.is_forked() then self.socket:close() end
   self.hooks.on_lost(self, err)
   local openers = self.openers
   self.openers = {}
   for i = 1, #openers do
     task.wake(openers[i], nil, err)
   end
+  self:_wake_chokers()
   while tell(core_next(self.core, self.waiters)) do end
 end
 

@@ -81,13 +81,13 @@ local function complete(conn, pipeline, failed, replies)
   return failed[1]
 end
 
--- Whether a chain whose connection is lost may be sent once more.
-local function may_retry(self, conn, pipeline, tries, sent)
-  if not self._client.settings.retry or tries > 0 or self._client.closed or self._conn then return false end
-  if errors.is(conn.lost, "ConnectionForcedCloseError") or errors.is(conn.lost, "TimeoutError") then return false end
-  if not sent then return true end
-  local _, readonly = pipeline:flags()
-  return readonly
+-- Whether a chain may be sent once more.
+local function may_retry(self, pipeline, err, tries, sent)
+  local client = self._client
+  if client.closed or self._conn then return false end
+  if not sent then return client._backoff:may_retry_unsent(err, tries) end
+  local _, is_readonly = pipeline:flags()
+  return client._backoff:may_retry_sent(err, tries, is_readonly)
 end
 
 --- Each caller gets an error object of his own, that says whether his commands were sent.
@@ -114,7 +114,7 @@ local function unhappy(self, conn, pipeline, mode, tries, slot, token, ...)
   end
   if token == LOST then
     local sent = ...
-    if may_retry(self, conn, pipeline, tries, sent) then return M.run(self, pipeline, mode, tries + 1) end
+    if may_retry(self, pipeline, conn.lost, tries, sent) then return M.run(self, pipeline, mode, tries + 1) end
     local err = error_of(conn.lost, sent)
     forsake(self, conn, pipeline)
     error(err, 0)
@@ -183,11 +183,11 @@ local function patience(self, conn, pipeline)
   self._patience = false
   local _, _, blocking = pipeline:flags()
   if not blocking then
-    conn:set_patience(usual)
+    conn.liveness:set_patience(usual)
   elseif own == math.huge or not usual then
-    conn:set_patience(false)
+    conn.liveness:set_patience(false)
   else
-    conn:set_patience(usual + (own or 0))
+    conn.liveness:set_patience(usual + (own or 0))
   end
 end
 
@@ -196,6 +196,7 @@ function M.run(self, pipeline, mode, tries)
   if task.cancelling > 0 then task.check_cancelled((coroutine.running())) end
   local conn, err = route(self, pipeline)
   if not conn then
+    if may_retry(self, pipeline, err, tries, false) then return M.run(self, pipeline, mode, tries + 1) end
     pipeline:reset()
     if self._own ~= pipeline then recycle(pipeline) end
     if self._conn and not self._private_client then self:_unpin() end
@@ -207,6 +208,10 @@ function M.run(self, pipeline, mode, tries)
   end
   local slot, co = conn:submit(pipeline, (self._conn or conn.exclusive) and mode + OWN or mode)
   if slot == nil then
+    if co == "full" then
+      conn:wait_room()
+      return M.run(self, pipeline, mode, tries)
+    end
     forsake(self, conn, pipeline)
     error(refused(co), 0)
   end

@@ -10,7 +10,10 @@ local yield = coroutine.yield
 
 local M = {}
 
-local LIST = 4 + 8 + 16 -- COLLECT, LIST, OWN: see connection.lua
+local OWN = 16 -- see connection.lua
+local LIST = 4 + 8 + OWN -- COLLECT, LIST
+
+local VERSION = "0.1.0"
 
 local function queue(pipeline, name, ...)
   core.encode(pipeline, command.find(name).core, ...)
@@ -52,6 +55,17 @@ local function can_fall_back(err)
   return kind == "NoProtoError" or kind == "NoPermissionError" or (kind == "ReplyError" and err.code == "ERR")
 end
 
+--- Tells a server that keeps such notes (7.2) which library this is. Nobody waits for the answer.
+local function introduce(conn, pipeline, server)
+  local major, minor = tostring(type(server) == "table" and server.version):match "^(%d+)%.(%d+)"
+  if not major or tonumber(major) * 100 + tonumber(minor) < 702 then return end
+  queue(pipeline, "CLIENT SETINFO", "LIB-NAME", "redio")
+  queue(pipeline, "CLIENT SETINFO", "LIB-VER", VERSION)
+  local slot = conn:submit(pipeline, OWN)
+  conn.core:drop(conn.waiters, slot)
+  pipeline:reset()
+end
+
 local function hello(conn, pipeline, settings)
   local args = { "3" }
   if settings.password then
@@ -68,6 +82,7 @@ local function hello(conn, pipeline, settings)
   if err and can_fall_back(err) then return false end
   err = err or first_error(list)
   if err then refuse(err) end
+  introduce(conn, pipeline, list[1])
   return true
 end
 

@@ -44,7 +44,7 @@ function Monitor:_open()
     end,
   })
   if not conn then error(err, 0) end
-  conn:set_patience(false)
+  conn.liveness:set_patience(false)
   conn.on_lost = function()
     self:_wake()
   end

@@ -26,7 +26,7 @@ M.defaults = {
 }
 
 -- Attempts after the first, and the bounds of the pause between them.
-local RETRY = { max = 3, base = 0.05, cap = 2 }
+local RETRY = { max = 3, base = 0.1, cap = 2 }
 
 local TLS = { verify = true, min_version = "1.2" }
 

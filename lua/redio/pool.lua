@@ -16,7 +16,7 @@ function M.new(settings, transport, hooks)
   return setmetatable({
     settings = settings,
     transport = transport,
-    hooks = hooks or {},
+    hooks = hooks, -- on_connect?, on_lost(conn), delay(): seconds to wait before connecting
     all = {}, -- connection -> true
     size = 0,
     idle = {}, -- the one used last comes last
@@ -53,13 +53,14 @@ function Pool:_open(extra)
   local hooks = { exclusive = true, receiver = extra and extra.receiver, on_push = extra and extra.on_push,
     on_connect = self.hooks.on_connect }
   hooks.on_lost = function(conn, err)
+    self.hooks.on_lost(conn)
     self:_forget(conn)
     if conn.on_lost then conn:on_lost(err) end
   end
   local conn = connection.new(self.settings, self.transport, hooks)
   self.all[conn] = true
   self.size = self.size + 1
-  conn:open()
+  conn:open(self.hooks.delay())
   return conn
 end
 
@@ -139,7 +140,7 @@ function Pool:release(conn, clean)
   if conn.lost then return end
   local in_flight = conn:load()
   if not clean or self.closed or not conn.ready or in_flight > 0 then return conn:close() end
-  conn:set_patience(self.settings.read_timeout)
+  conn.liveness:set_patience(self.settings.read_timeout)
   if #self.queue > 0 then
     conn.in_use = true
     if self:_serve(conn) then return end

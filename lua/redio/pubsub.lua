@@ -11,7 +11,6 @@ local core = require "redio.core"
 local decode = require "redio.decode"
 local errors = require "redio.errors"
 local queue = require "redio.queue"
-local retry = require "redio.retry"
 local task = require "redio.task"
 
 local M = {}
@@ -303,7 +302,7 @@ function Receiver:_open()
     self.client._pool:release(conn, false)
     return
   end
-  conn:set_patience(false)
+  conn.liveness:set_patience(false)
   conn.on_lost = function(lost, reason)
     local receiver = weak.self
     if receiver and receiver.conn == lost then receiver:_lost(reason) end
@@ -328,14 +327,15 @@ function Receiver:_wait()
   return message
 end
 
+-- Where `retry` is off the client keeps no distance between attempts, and we do.
+local DISTANCE = 0.5
+
 function Receiver:_reopen()
-  local attempt = 0
   while not self.closed do
     local ok, err = pcall(self._open, self)
     if ok then break end
-    if not errors.is(err, "ConnectionError") then error(err, 0) end
-    task.sleep(retry.delay(self.client.settings.retry, attempt))
-    attempt = attempt + 1
+    if not errors.is(err, "ConnectionError") and not errors.is(err, "LoadingError") then error(err, 0) end
+    if not self.client.settings.retry then task.sleep(DISTANCE) end
   end
 end
 

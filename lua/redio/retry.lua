@@ -1,18 +1,50 @@
 -- SPDX-License-Identifier: MIT
--- How long to wait before trying again.
+-- When to try again: how long to wait, how often, and what for.
+
+local errors = require "redio.errors"
 
 local M = {}
 
-local DEFAULT = { base = 0.05, cap = 2 }
+---@class redio.Backoff what a client knows of its server's recent failures
+local Backoff = {}
+Backoff.__index = Backoff
 
---- Full jitter: anything up to a limit that doubles with each attempt, so that many clients do not come back at once.
----@param settings table|boolean? base and cap, in seconds
----@param attempt integer 0 for the first
----@return number seconds
-function M.delay(settings, attempt)
-  local limits = settings or DEFAULT
-  local limit = math.min(limits.cap, limits.base * 2 ^ math.min(attempt, 30))
-  return math.random() * limit
+---@param settings table|false max, base and cap (seconds); false: no delays
+function M.new(settings, transport)
+  return setmetatable({ settings = settings, transport = transport, failures = 0, next_at = 0 }, Backoff)
+end
+
+--- Full jitter: anything up to a limit that doubles with each failure, so that many clients do not come back
+--- at once.
+local function jitter(settings, failures)
+  return math.random() * math.min(settings.cap, settings.base * 2 ^ math.min(failures - 1, 30))
+end
+
+--- A connection was lost or could not be made. One that had answered after its handshake starts the count anew; a server
+--- that only accepts does not.
+function Backoff:failed(conn)
+  if not self.settings or errors.is(conn.lost, "ConnectionForcedCloseError") then return end
+  self.failures = (conn.proved and 0 or self.failures) + 1
+  self.next_at = self.transport.now() + jitter(self.settings, self.failures)
+end
+
+--- Seconds until the next connection may be tried.
+function Backoff:delay()
+  return math.max(0, self.next_at - self.transport.now())
+end
+
+--- Whether a chain of which nothing was sent may wait for another connection, `tries` times so far.
+function Backoff:may_retry_unsent(err, tries)
+  if not self.settings or tries >= self.settings.max then return false end
+  if errors.is(err, "ConnectionError") then
+    return not errors.is(err, "TimeoutError") and not errors.is(err, "ConnectionForcedCloseError")
+  end
+  return errors.is(err, "LoadingError") or errors.is(err, "MaxClientsError")
+end
+
+--- Whether a chain that may have been executed may be sent once more: only when that changes nothing.
+function Backoff:may_retry_sent(err, tries, is_readonly)
+  return is_readonly and tries == 0 and self:may_retry_unsent(err, tries)
 end
 
 return M

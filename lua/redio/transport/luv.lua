@@ -37,6 +37,14 @@ function M.now()
   return uv.now() / 1000
 end
 
+local process = uv.os_getpid()
+
+--- Whether this is the child of a process that had the loop: its sockets, and the kernel's list of them, are the
+--- parent's, and nothing may touch them here.
+function M.is_forked()
+  return uv.os_getpid() ~= process
+end
+
 --- Whether the loop is running, so that nobody may run it once more.
 function M.in_loop()
   return uv.loop_mode() ~= nil

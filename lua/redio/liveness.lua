@@ -1,0 +1,114 @@
+-- SPDX-License-Identifier: MIT
+-- Whether the peer still lives. A reply that is overdue ends the connection, and so does, where health checks are
+-- asked for, an unanswered PING on an idle one. Any byte counts as life.
+
+local core = require "redio.core"
+local errors = require "redio.errors"
+
+local M = {}
+
+---@class redio.Liveness
+local Liveness = {}
+Liveness.__index = Liveness
+
+--- Timers hold it weakly: an idle connection must not live by them.
+function M.new(conn)
+  local weak = setmetatable({ conn }, { __mode = "v" })
+  return setmetatable({ patience = conn.settings.read_timeout, conn = weak }, Liveness)
+end
+
+local function later(self, field, seconds, step)
+  local weak = setmetatable({ self }, { __mode = "v" })
+  local transport = self.conn[1].transport
+  self[field] = transport.start_timer(seconds, function()
+    local live = weak[1]
+    local conn = live and live.conn[1]
+    if not conn or conn.lost then return end
+    live[field] = nil
+    step(live, conn)
+  end)
+  transport.timer_counts(self[field], false)
+end
+
+local function cancel(self, field)
+  local conn = self.conn[1]
+  if self[field] and conn then conn.transport.stop_timer(self[field]) end
+  self[field] = nil
+end
+
+-- replies -------------------------------------------------------------------------------------------------
+
+local watch
+
+local function look(self, conn)
+  if not conn:is_busy() or not self.patience then return end
+  local left = conn.active_at + self.patience - conn.transport.now()
+  if left > 0.0005 then return watch(self, left) end
+  local stage = conn.socket:unwritten() > 0 and "writing: the server reads nothing" or "waiting for a reply"
+  conn:fail(errors.new("TimeoutError", ("nothing within %g s (timeout), %s"):format(self.patience, stage),
+    { address = conn.address }))
+end
+
+function watch(self, seconds)
+  later(self, "_watch", seconds, look)
+end
+
+--- Something is in flight from now on.
+function Liveness:busy()
+  if self.patience and not self._watch then watch(self, self.patience) end
+end
+
+--- How long a reply may take from now on; false: for ever.
+function Liveness:set_patience(seconds)
+  if self.patience == seconds then return end
+  self.patience = seconds
+  cancel(self, "_watch")
+end
+
+-- health checks -------------------------------------------------------------------------------------------
+
+local PING = core.command { name = "PING", reply = "nothing" }
+local PING_AS_MESSAGE = core.command { name = "PING", silent = true }
+
+local check
+
+local function is_idle(conn, interval)
+  return conn.transport.now() - conn.active_at >= interval - 0.0005
+end
+
+-- The answer is overdue when nothing at all has come since.
+local function verdict(self, conn)
+  if conn.active_at > self._pinged_at then return self:watch_health() end
+  conn:fail(errors.new("TimeoutError", "PING was not answered (health_check_interval)", { address = conn.address }))
+end
+
+local function ping(conn)
+  local pipeline = core.pipeline()
+  core.encode(pipeline, conn.hooks.receiver and PING_AS_MESSAGE or PING)
+  local slot = conn:submit(pipeline, 16)
+  if slot then coroutine.yield() end
+end
+
+function check(self, conn)
+  local interval = conn.settings.health_check_interval
+  if conn:is_waiting() or not is_idle(conn, interval) then return self:watch_health() end
+  self._pinged_at = conn.transport.now()
+  coroutine.wrap(ping)(conn)
+  later(self, "_health", math.min(interval, conn.settings.connect_timeout or interval), verdict)
+end
+
+--- From now on PING is sent whenever nothing has been heard for `health_check_interval`.
+function Liveness:watch_health()
+  local conn = self.conn[1]
+  local interval = conn and conn.settings.health_check_interval
+  if not interval then return end
+  conn.active_at = conn.active_at or conn.transport.now()
+  later(self, "_health", math.max(0.001, conn.active_at + interval - conn.transport.now()), check)
+end
+
+function Liveness:stop()
+  cancel(self, "_watch")
+  cancel(self, "_health")
+end
+
+return M
