@@ -5,6 +5,7 @@ local command = require "redio.command"
 local compat = require "redio.compat"
 local core = require "redio.core"
 local errors = require "redio.errors"
+local version = require "redio.version"
 
 local yield = coroutine.yield
 
@@ -12,8 +13,6 @@ local M = {}
 
 local OWN = 16 -- see connection.lua
 local LIST = 4 + 8 + OWN -- COLLECT, LIST
-
-local VERSION = "0.1.0"
 
 local function queue(pipeline, name, ...)
   core.encode(pipeline, command.find(name).core, ...)
@@ -60,7 +59,7 @@ local function introduce(conn, pipeline, server)
   local major, minor = tostring(type(server) == "table" and server.version):match "^(%d+)%.(%d+)"
   if not major or tonumber(major) * 100 + tonumber(minor) < 702 then return end
   queue(pipeline, "CLIENT SETINFO", "LIB-NAME", "redio")
-  queue(pipeline, "CLIENT SETINFO", "LIB-VER", VERSION)
+  queue(pipeline, "CLIENT SETINFO", "LIB-VER", version)
   local slot = conn:submit(pipeline, OWN)
   conn.core:drop(conn.waiters, slot)
   pipeline:reset()

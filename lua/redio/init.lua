@@ -6,9 +6,10 @@ local core = require "redio.core"
 local errors = require "redio.errors"
 local task = require "redio.task"
 local url = require "redio.url"
+local version = require "redio.version"
 
 return {
-  _VERSION = "redio 0.1.0",
+  _VERSION = "redio " .. version,
   Redis = client.new,
   run = task.run,
   spawn = task.spawn,
