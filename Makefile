@@ -12,7 +12,7 @@ PREFIX ?= /usr/local
 CC ?= cc
 CFLAGS ?= -O2 -g
 SPEC ?= spec
-export LUA BUILD
+export LUA BUILD CC CPPFLAGS
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow
 ifneq ($(filter 1 true yes,$(CI)),)
@@ -33,10 +33,13 @@ TLS = tls ltls
 OBJ = $(BUILD)/obj
 CORE_OBJECTS = $(patsubst %,$(OBJ)/%.o,$(filter-out $(TLS),$(SOURCES)))
 TLS_OBJECTS = $(patsubst %,$(OBJ)/%.o,$(filter $(TLS),$(SOURCES)))
-LIBRARIES = $(BUILD)/redio/core.so $(if $(TLS_OBJECTS),$(BUILD)/redio/tls.so)
+CORE_LIBRARY = $(BUILD)/redio/core.so
+TLS_LIBRARY = $(BUILD)/redio/tls.so
 
 # Asked for when a recipe runs, not before: `make setup` may only just have installed Lua.
 LUA_CFLAGS = $(shell tools/lua.sh cflags)
+OPENSSL_CFLAGS = $(shell tools/openssl.sh cflags 2>/dev/null)
+OPENSSL_LIBS = $(shell tools/openssl.sh libs 2>/dev/null)
 LUA_VERSION = $(shell tools/lua.sh version)
 LUA_SHARE = $(DESTDIR)$(PREFIX)/share/lua/$(LUA_VERSION)
 LUA_LIB = $(DESTDIR)$(PREFIX)/lib/lua/$(LUA_VERSION)
@@ -50,9 +53,11 @@ help: ## list the targets
 setup: ## install what is missing to build, run and test (Debian)
 	@tools/setup.sh build run test
 
-build: ## compile the C core to build/redio/core.so
+build: ## compile the C core to build/redio/core.so, and tls.so where OpenSSL is
 	@tools/lua.sh cflags >/dev/null
-	@$(MAKE) --no-print-directory $(LIBRARIES)
+	@tools/openssl.sh cflags >/dev/null || rm -f '$(TLS_LIBRARY)'
+	@$(MAKE) --no-print-directory $(CORE_LIBRARY) \
+	  $$(tools/openssl.sh cflags >/dev/null 2>&1 && echo '$(TLS_LIBRARY)')
 
 demo: ## set up, build, start a private redis-server, run the quickstart
 	@tools/setup.sh build run
@@ -72,7 +77,7 @@ format: ## let clang-format lay out the C sources
 	clang-format -i src/*.c src/*.h
 
 install: build ## install under PREFIX (/usr/local), for a package under DESTDIR
-	@tools/install.sh '$(LUA_SHARE)' '$(LUA_LIB)' $(LIBRARIES)
+	@tools/install.sh '$(LUA_SHARE)' '$(LUA_LIB)' '$(BUILD)'/redio/*.so
 
 clean: ## remove what was built
 	rm -rf '$(BUILD)'
@@ -84,25 +89,26 @@ clean: ## remove what was built
 # Every file is written beside its place and then moved there, so that two makes at once, or a test
 # that loads what another make is linking, never meet a half-written one.
 
-$(BUILD)/redio/core.so: $(CORE_OBJECTS)
+$(CORE_LIBRARY): $(CORE_OBJECTS)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo '  LINK $@')
 	$(Q)$(CC) $(SHARED) $(CFLAGS) $(LDFLAGS) $^ -lm -o $@.$$$$ && mv -f $@.$$$$ $@
 
-$(BUILD)/redio/tls.so: $(TLS_OBJECTS)
+$(TLS_LIBRARY): $(TLS_OBJECTS)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo '  LINK $@')
-	$(Q)$(CC) $(SHARED) $(CFLAGS) $(LDFLAGS) $^ -lssl -lcrypto -o $@.$$$$ && mv -f $@.$$$$ $@
+	$(Q)$(CC) $(SHARED) $(CFLAGS) $(LDFLAGS) $^ $(OPENSSL_LIBS) -o $@.$$$$ && mv -f $@.$$$$ $@
 
 $(OBJ)/%.o: src/%.c $(OBJ)/flags
 	$(if $(V),,@echo '  CC   $<')
 	$(Q)$(CC) $(C99) $(CFLAGS) $(CPPFLAGS) $(if $(filter $*,$(BINDING)),$(LUA_CFLAGS)) \
+	  $(if $(filter $*,$(TLS)),$(OPENSSL_CFLAGS)) \
 	  -MMD -MP -MT $@ -MF $@.$$$$.d -c $< -o $@.$$$$ && mv -f $@.$$$$.d $(@:.o=.d) && mv -f $@.$$$$ $@
 
 # Changes when the compiler, its flags or the Lua do, and then everything is compiled again.
 $(OBJ)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(C99) $(CFLAGS) $(CPPFLAGS) $(LUA) $(LUA_CFLAGS)' >$@.$$$$; \
+	@echo '$(CC) $(C99) $(CFLAGS) $(CPPFLAGS) $(LUA) $(LUA_CFLAGS) $(OPENSSL_CFLAGS)' >$@.$$$$; \
 	  if cmp -s $@.$$$$ $@; then rm $@.$$$$; else mv -f $@.$$$$ $@; fi
 
 FORCE:

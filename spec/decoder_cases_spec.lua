@@ -173,7 +173,8 @@ for _, protocol in ipairs { 2, 3 } do
 
     for _, case in ipairs(cases) do
       it(VERBS[case.kind] .. " " .. case.name, function()
-        local options = { protocol = protocol, limits = case.limits }
+        -- No retries: pauses between connections would add up.
+        local options = { protocol = protocol, limits = case.limits, retry = false }
         check.within(20, function()
           local client = redio.Redis(script.peer.url, options)
           local bytes = case.kind == "push" and case.bytes .. "+after\r\n" or case.bytes

@@ -221,7 +221,7 @@ describe("The documents", function()
         assert.equal(written(value), (default:match("^`([^`]*)`")), "option " .. name)
       end
     end
-    for name in text:match("\n### Options\n(.-)\n##"):gmatch("\n| `([%w_]+)` |") do
+    for name in (text .. "\n##"):match("\n### Options\n(.-)\n##"):gmatch("\n| `([%w_]+)` |") do
       assert(schema.knows(name), "option " .. name)
     end
   end)
@@ -232,6 +232,12 @@ describe("The documents", function()
       if type(kind) == "string" and kind:find("Error$") then
         assert(text:find("%f[%w]" .. kind .. "%f[%W]"), kind)
       end
+    end
+  end)
+
+  it("docs/design.md names files that there are", function()
+    for name in read("docs/design.md"):gmatch("`?([%w_/]+%.l?[uach]+)`") do
+      assert(read("lua/redio/" .. name) or read("src/" .. name) or read(name), name)
     end
   end)
 

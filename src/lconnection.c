@@ -289,9 +289,12 @@ static int take_push(lua_State *L, redio_connection *c) {
   return lua_gettop(L) - AT_WAITER + 1;
 }
 
+/* What came before a chain was written is not its reply, although it may be the next to get one:
+ * `-ERR a\r\n+X\r\n` in one read must not give the X to whoever asks upon the error. */
 static int is_message(const redio_connection *c) {
   unsigned char type = c->decoder.first;
-  return type == '>' || c->first == REDIO_NO_CHAIN || (c->receiver && type == '*');
+  return type == '>' || (c->receiver && type == '*') || c->first == REDIO_NO_CHAIN ||
+         !redio_connection_was_sent(c, c->first);
 }
 
 /* A chain whose connection is lost: waiter, token, whether it may have been sent. Nobody's chains

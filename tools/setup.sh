@@ -12,6 +12,7 @@ esac
 has() { command -v "$1" >/dev/null; }
 has_module() { has "$LUA" && "$LUA" -e "require '$1'" 2>/dev/null; }
 has_headers() { tools/lua.sh cflags >/dev/null 2>&1; }
+has_openssl() { tools/openssl.sh cflags >/dev/null 2>&1; }
 
 # need PACKAGE WHY PROBE...: notes PACKAGE as missing when PROBE fails.
 packages=
@@ -30,6 +31,7 @@ needs_of_build() {
   need libc6-dev "the headers of the C library" sh -c "echo '#include <stdlib.h>' | ${CC:-cc} -E - >/dev/null 2>&1"
   need "$lua_package" "the Lua that redio is built for" has "$LUA"
   need "$headers" "Lua's headers, for the C core" has_headers
+  need libssl-dev "OpenSSL's headers, for TLS" has_openssl
 }
 
 needs_of_run() {
@@ -42,6 +44,7 @@ needs_of_run() {
 needs_of_test() {
   need lua-busted "runs the specs" has_module busted
   need luarocks "the spec that installs the rock" has luarocks
+  need openssl "makes the certificates of the specs" has openssl
   needs_of_lint # spec/lint_spec.lua shows that lint notices
 }
 

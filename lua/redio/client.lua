@@ -14,6 +14,7 @@ local pubsub = require "redio.pubsub"
 local retry = require "redio.retry"
 local scan = require "redio.scan"
 local script = require "redio.script"
+local secure = require "redio.secure"
 local task = require "redio.task"
 local transaction = require "redio.transaction"
 local transports = require "redio.transport"
@@ -32,7 +33,9 @@ local metatable = { __index = Client, __name = "redio.Client" }
 metatable.__call = handle.new
 
 function metatable:__tostring()
-  return ("redio.Client(%s, database %d%s)"):format(self.settings.address, self.settings.database,
+  local settings = self.settings
+  local tls = settings.tls and (settings.tls.verify and ", TLS" or ", TLS not verified") or ""
+  return ("redio.Client(%s%s, database %d%s)"):format(settings.address, tls, settings.database,
     self.closed and ", closed" or "")
 end
 
@@ -43,13 +46,15 @@ end
 --- Raises at once, naming it, when the URL or an option is wrong.
 function M.new(url, opts)
   local settings = options.resolve(url, opts, 3)
-  if settings.tls then
-    error("TLS is not built into this version of redio: use redis:// or redis+unix://", 2)
+  local transport = settings.transport or transports.default()
+  if settings.tls and not transport.native_tls then
+    local ok, why = secure.load()
+    if not ok then error(why, 2) end
   end
   local json = settings.json or decode.json
   local self = setmetatable({
     settings = settings,
-    transport = settings.transport or transports.default(),
+    transport = transport,
     json_encode = json.encode or decode.json.encode,
     json_decode = json.decode or decode.json.decode,
     closed = false,

@@ -9,6 +9,7 @@ local core = require "redio.core"
 local errors = require "redio.errors"
 local handshake = require "redio.handshake"
 local liveness = require "redio.liveness"
+local secure = require "redio.secure"
 local task = require "redio.task"
 
 local new_core = core.connection
@@ -29,7 +30,9 @@ local busy = {} -- connections with something in flight
 ---@field waiters table coroutines by slot, for the core
 ---@field ready boolean
 ---@field lost table? why it is gone
+---@field heard boolean? something has come (since the last PING of a health check)
 ---@field proved boolean? it has answered after the handshake
+---@field paused boolean? nothing is read just now
 local Connection = {}
 Connection.__index = Connection
 
@@ -72,9 +75,11 @@ function M.new(settings, transport, hooks)
     local conn = weak.self
     if conn then conn:_read(bytes) end
   end
-  self._on_end = function(reason)
+  self._on_end = function(reason, certain)
     local conn = weak.self
-    if conn and not conn.lost and not conn:_listen_first() then conn:fail(conn:_closed_error(reason)) end
+    if not conn or conn.lost then return end
+    if certain and reason and not conn.ready then return conn:_cannot_connect(reason) end
+    if not conn:_listen_first() then conn:fail(conn:_closed_error(reason)) end
   end
   return self
 end
@@ -127,12 +132,14 @@ end
 -- lost on the way: so the second time we let it speak first.
 local LISTEN_SECONDS = 0.1
 
+function Connection:_cannot_connect(reason)
+  self:fail(errors.new("ConnectionError", "cannot connect: " .. reason, { address = self.address }))
+end
+
 function Connection:_connected(socket, reason)
   self._attempt = nil
   if self.lost then return socket and socket:close() end
-  if not socket then
-    return self:fail(errors.new("ConnectionError", "cannot connect: " .. reason, { address = self.address }))
-  end
+  if not socket then return self:_cannot_connect(reason) end
   self.socket = socket
   local transport = self.transport
   self._guard = compat.finalizer(function()
@@ -151,14 +158,26 @@ end
 function Connection:_connect()
   self.core:event "connect"
   self.stage = "connecting"
+  local secures = self.settings.tls and not self.transport.native_tls
   self._attempt = self.transport.connect(self.settings, function(socket, reason)
+    if socket and secures then return self:_secure(socket) end
     self:_connected(socket, reason)
   end)
 end
 
+function Connection:_secure(socket)
+  self._attempt = nil
+  if self.lost then return socket:close() end
+  self.stage = "in the TLS handshake (is it a port for TLS?)" -- to redis-server's plain one it is half a request
+  local function done(secured, reason)
+    self:_connected(secured, reason)
+  end
+  self._attempt = secure.wrap(socket, self.settings, done, self.transport)
+end
+
 -- Whether it was hung up on before the server said anything, for the first time: then it is tried once more.
 function Connection:_listen_first()
-  if self.ready or self._listens or self._heard or not self.socket then return false end
+  if self.ready or self._listens or self.heard or not self.socket then return false end
   self._listens = true
   self.socket:close()
   self.socket = nil
@@ -169,7 +188,14 @@ end
 
 --- Reads from the socket (again).
 function Connection:read_start()
+  self.paused = false
   self.socket:read_start(self._on_data, self._on_end)
+end
+
+--- Leaves what comes to the network until `read_start`.
+function Connection:read_stop()
+  self.paused = true
+  self.socket:read_stop()
 end
 
 function Connection:_stop_deadline()
@@ -316,7 +342,7 @@ end
 
 function Connection:_read(bytes)
   self.active_at = self.transport.now()
-  self._heard, self.proved = true, self.ready
+  self.heard, self.proved = true, self.ready
   self.pumping = true
   local ok, err = core_feed(self.core, bytes), "not enough memory"
   if ok then ok, err = pcall(pump, self) end

@@ -76,13 +76,14 @@ local function is_idle(conn, interval)
   return conn.transport.now() - conn.active_at >= interval - 0.0005
 end
 
--- The answer is overdue when nothing at all has come since.
+-- The answer is overdue when nothing at all has come since, and we would have seen it.
 local function verdict(self, conn)
-  if conn.active_at > self._pinged_at then return self:watch_health() end
+  if conn.heard or conn.paused then return self:watch_health() end
   conn:fail(errors.new("TimeoutError", "PING was not answered (health_check_interval)", { address = conn.address }))
 end
 
 local function ping(conn)
+  conn.heard = false
   local pipeline = core.pipeline()
   core.encode(pipeline, conn.hooks.receiver and PING_AS_MESSAGE or PING)
   local slot = conn:submit(pipeline, 16)
@@ -91,8 +92,8 @@ end
 
 function check(self, conn)
   local interval = conn.settings.health_check_interval
+  if conn.paused then return later(self, "_health", interval, check) end
   if conn:is_waiting() or not is_idle(conn, interval) then return self:watch_health() end
-  self._pinged_at = conn.transport.now()
   coroutine.wrap(ping)(conn)
   later(self, "_health", math.min(interval, conn.settings.connect_timeout or interval), verdict)
 end

@@ -27,7 +27,7 @@ function Monitor:_push(line)
   self._lines:push(line)
   if self._lines:count() >= self._client.settings.queue_limit and not self._paused then
     self._paused = true
-    self._conn.socket:read_stop()
+    self._conn:read_stop()
   end
   self:_wake()
 end

@@ -197,7 +197,7 @@ function Receiver:_hold()
   self._held = self._held + 1
   if self._held >= self.client.settings.queue_limit and not self._paused and self.conn.socket then
     self._paused = true
-    self.conn.socket:read_stop()
+    self.conn:read_stop()
   end
 end
 

@@ -1,0 +1,77 @@
+-- SPDX-License-Identifier: MIT
+--- What this process holds just now, as the kernel, the loop and Lua itself count it.
+
+local uv = require "luv"
+
+local process = {}
+
+--- A line of /proc/self/status: "VmRSS" and its kind in bytes, signal masks as their hexadecimal digits.
+---@param field string
+---@return number|string
+function process.status(field)
+  for line in io.lines "/proc/self/status" do
+    local value = line:match("^" .. field .. ":%s*(.*)$")
+    if value then
+      local kilobytes = value:match "^(%d+) kB$"
+      return kilobytes and tonumber(kilobytes) * 1024 or value
+    end
+  end
+  error("no line '" .. field .. "' in /proc/self/status")
+end
+
+--- Collects what can be collected; more than once, for finalizers free what others hold.
+function process.collect()
+  for _ = 1, 4 do
+    collectgarbage()
+  end
+end
+
+--- What is open: descriptors by what they lead to, without the one that reads the list.
+---@return table list
+function process.descriptors()
+  local list = {}
+  local scan = assert(uv.fs_scandir "/proc/self/fd")
+  for name in uv.fs_scandir_next, scan do
+    local target = uv.fs_readlink("/proc/self/fd/" .. name)
+    if target then
+      list[#list + 1] = target
+    end
+  end
+  return list
+end
+
+--- Handles of the loop that are not yet closing.
+---@return integer
+function process.handles()
+  local count = 0
+  uv.walk(function(handle)
+    count = count + (handle:is_closing() and 0 or 1)
+  end)
+  return count
+end
+
+--- Entries of Lua's registry, where references from C stay for ever if they are not given back.
+---@return integer
+function process.registry()
+  local count = 0
+  for _, value in pairs(debug.getregistry()) do
+    -- (a slot that was given back holds the number of the next free one)
+    count = count + (type(value) == "number" and 0 or 1)
+  end
+  return count
+end
+
+--- All of these, after a collection: to be compared with what they were before.
+---@return table {descriptors, handles, registry, lua (bytes), resident (bytes)}
+function process.holdings()
+  process.collect()
+  return {
+    descriptors = #process.descriptors(),
+    handles = process.handles(),
+    registry = process.registry(),
+    lua = collectgarbage "count" * 1024,
+    resident = process.status "VmRSS",
+  }
+end
+
+return process

@@ -1,0 +1,31 @@
+-- SPDX-License-Identifier: MIT
+-- Random numbers that a run can be repeated with: the same on every Lua, from the environment's SEED, else from
+-- the clock. The seed is printed.
+
+local uv = require "luv"
+
+local M = {}
+
+local MODULUS = 2147483647 -- Park and Miller's: exact in doubles, too
+
+--- A generator: `random()` is at least 0 and below 1, `random(n)` an integer from 1 to n, `random(list)` one of it.
+---@param what string whom the seed is for
+function M.new(what)
+  local seed = tonumber(os.getenv "SEED") or uv.hrtime() % 1000000
+  print(("%s: SEED=%d"):format(what, seed))
+  local state = (seed * 69621 + 1) % MODULUS
+  if state == 0 then
+    state = 1
+  end
+  return function(range)
+    state = state * 16807 % MODULUS
+    if not range then
+      return state / MODULUS
+    elseif type(range) == "table" then
+      return range[state % #range + 1]
+    end
+    return state % range + 1
+  end
+end
+
+return M

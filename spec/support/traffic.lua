@@ -1,0 +1,236 @@
+-- SPDX-License-Identifier: MIT
+-- Many coroutines at work, with the pairing oracle: every request carries a mark of its own, and its reply must
+-- be made of it. Some are cancelled on the way. What came of it all is counted.
+
+local redio = require "redio"
+local turns = require "spec.support.turns"
+
+local M = {}
+
+local PREFIX = "spec:traffic:"
+
+-- Kinds of work -----------------------------------------------------------------------------------
+-- Each gets a fresh handle and a mark, and returns what it got and what it should have got.
+
+local shared, private = {}, {}
+M.shared, M.private = shared, private
+
+function shared.echo(db, mark)
+  return { db:echo(mark):await() }, { mark }
+end
+
+function shared.chain(db, mark)
+  return { db:echo(mark .. 1):echo(mark .. 2):echo(mark .. 3):await() }, { mark .. 1, mark .. 2, mark .. 3 }
+end
+
+function shared.key(db, mark)
+  local key = PREFIX .. mark
+  return { db:set(key, key, "PX", 5000):get(key):await() }, { key }
+end
+
+function shared.transaction(db, mark)
+  return db:multi():echo(mark .. 1):echo(mark .. 2):exec():await(), { mark .. 1, mark .. 2 }
+end
+
+function shared.script(db, mark)
+  return db:eval("return {ARGV[1], ARGV[2]}", 0, mark, "two"):await(), { mark, "two" }
+end
+
+-- An error reply between two others.
+function shared.failing(db, mark)
+  local replies = db:echo(mark .. 1):eval("return {err = ARGV[1]}", 0, "NO " .. mark):echo(mark .. 2):replies()
+  if redio.errors.is(replies[2], "ReplyError") then
+    replies[2] = replies[2].message
+  end
+  return replies, { mark .. 1, mark, mark .. 2 }
+end
+
+function private.watch(db, mark)
+  local key = PREFIX .. mark
+  db:watch(key):echo(mark):await()
+  local got = db:multi():echo(mark .. 1):await()
+  local results = db:echo(mark .. 2):exec():await()
+  return { got, results[1], results[2] }, { "QUEUED", mark .. 1, mark .. 2 }
+end
+
+function private.pop(db, mark)
+  local key = PREFIX .. "list:" .. mark
+  local length, item = db:rpush(key, mark):blpop(key, 1):await()
+  return { length, item[1], item[2] }, { 1, key, mark }
+end
+
+function private.wait(db, mark)
+  return { db:blpop(PREFIX .. "none:" .. mark, 0.01):echo(mark):await() }, { nil, mark }
+end
+
+local function sorted(...)
+  local list = {}
+  for _, kinds in ipairs { ... } do
+    for name in pairs(kinds) do
+      list[#list + 1] = { name = name, fn = kinds[name] }
+    end
+  end
+  table.sort(list, function(a, b)
+    return a.name < b.name
+  end)
+  return list
+end
+
+-- One request ---------------------------------------------------------------------------------------
+
+local function same(got, expected, n)
+  for i = 1, n do
+    if type(got) ~= "table" or got[i] ~= expected[i] then
+      return false
+    end
+  end
+  return #got <= n
+end
+
+-- Notes what the request ended with; `job.ended` counts how often it did.
+local function settle(report, job, ok, got, expected)
+  job.ended = job.ended + 1
+  report.ended = report.ended + 1
+  local kind = "done"
+  if not ok then
+    kind = redio.errors.is(got) and got.kind or tostring(got)
+  elseif not same(got, expected, #expected) then
+    kind = "mismatch"; local t={} for i=1,4 do t[i]=tostring(got[i]) end print(job.kind.name, table.concat(t," "))
+  end
+  report.ends[kind] = (report.ends[kind] or 0) + 1
+end
+
+-- Runs in a task of its own, which never ends: so that whoever resumes it once more is noticed.
+local function perform(report, job, redis, random, options)
+  report.begun = report.begun + 1
+  local db = redis()
+  if options.deadline and random() < 0.3 then
+    db:timeout(random() * options.deadline)
+  end
+  settle(report, job, pcall(job.kind.fn, db, job.mark))
+  db:close()
+  turns.next(job.done)
+  while true do
+    coroutine.yield()
+    report.twice = report.twice + 1
+  end
+end
+
+-- The workers -----------------------------------------------------------------------------------------
+
+-- A random moment: this very turn, one of the next, or some milliseconds from now.
+local function pause(random, longest)
+  local choice = random()
+  if choice < 0.05 then
+    return
+  elseif choice < 0.3 then
+    local co = coroutine.running()
+    for _ = 1, random(4) do
+      turns.next(function()
+        coroutine.resume(co)
+      end)
+      coroutine.yield()
+    end
+    return
+  end
+  redio.sleep(random() * longest)
+end
+
+local function cancel(report, job, task, where)
+  local state = where:state(job.mark)
+  report.cancelled = report.cancelled + 1
+  report.states[state] = (report.states[state] or 0) + 1
+  local begun = job.begun
+  task:cancel()
+  if begun and job.ended == 0 then
+    report.late = report.late + 1
+  end
+end
+
+local function work(report, options, kinds)
+  local random, co = options.random, coroutine.running()
+  while not options.enough(report) do
+    report.marks = report.marks + 1
+    local job = { mark = ("<%024d>"):format(report.marks), kind = random(kinds), ended = 0 }
+    local waiting, task = false, nil
+    function job.done()
+      if waiting then
+        assert(coroutine.resume(co))
+      end
+    end
+    local redis = options.client()
+    task = redio.spawn(function()
+      job.begun = true
+      perform(report, job, redis, random, options)
+    end)
+    if random() < options.cancel then
+      pause(random, options.longest)
+      if job.ended == 0 then
+        cancel(report, job, task, options.where)
+      end
+    end
+    if job.ended == 0 and task:status() ~= "cancelled" then
+      waiting = true
+      coroutine.yield()
+    end
+  end
+  report.working = report.working - 1
+end
+
+--- Lets `workers` coroutines work until `enough(report)`, and returns the report when all have ended:
+---   begun, ended: requests   twice: ended more than once   late: cancelled and not free at once
+---   cancelled, states: cancels, and by how far the request had come
+---   ends: how many ended "done", in a "mismatch", or with which kind of error
+---@param options table client: a function that returns one; random; where: of spec.support.whereabouts;
+--- enough: a function; workers; private: whether connections of their own are used, too; cancel: how probable;
+--- longest: seconds until a cancel; deadline: seconds, if any
+function M.run(options)
+  local report = { begun = 0, ended = 0, twice = 0, late = 0, cancelled = 0, marks = 0, states = {}, ends = {} }
+  local kinds = sorted(shared, options.private and private)
+  report.working = options.workers
+  for _ = 1, options.workers do
+    coroutine.wrap(work)(report, options, kinds)
+  end
+  while report.working > 0 do
+    redio.sleep(0.005)
+  end
+  return report
+end
+
+--- A change in the proxy's ways every few milliseconds, until the returned function is called.
+function M.weather(proxy, random)
+  local over = false
+  local task = redio.spawn(function()
+    while not over do
+      for _, faults in ipairs { proxy.up, proxy.down } do
+        faults.delay = random() < 0.5 and random() * 0.004 or nil
+        faults.chunk = random() < 0.6 and random(60) or nil
+        faults.hold = random() < 0.1
+      end
+      redio.sleep(0.002 + random() * 0.006)
+      proxy:release()
+    end
+    proxy.up.delay, proxy.up.chunk, proxy.down.delay, proxy.down.chunk = nil, nil, nil, nil
+    proxy:release()
+  end)
+  return function()
+    over = true
+    task:await()
+  end
+end
+
+--- The report in words.
+function M.summary(report)
+  local function counts(list)
+    local words = {}
+    for name, count in pairs(list) do
+      words[#words + 1] = ("%s %d"):format(name, count)
+    end
+    table.sort(words)
+    return table.concat(words, ", ")
+  end
+  return ("%d requests: %s; %d cancelled: %s"):format(report.begun, counts(report.ends), report.cancelled,
+    counts(report.states))
+end
+
+return M

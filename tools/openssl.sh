@@ -1,0 +1,36 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# openssl.sh cflags | libs: the compiler's or the linker's flags for OpenSSL, 1.1.1 or later. OPENSSL_DIR
+# names outright where it is installed. Without its headers: says so, and fails.
+
+flags() {
+  if [ -n "$OPENSSL_DIR" ]; then
+    [ "$1" = cflags ] && echo "-I$OPENSSL_DIR/include" || echo "-L$OPENSSL_DIR/lib -lssl -lcrypto"
+  elif ! pkg-config "--$1" openssl 2>/dev/null; then
+    [ "$1" = cflags ] || echo "-lssl -lcrypto"
+  fi
+}
+
+has_headers() {
+  ${CC:-cc} $CPPFLAGS $(flags cflags) -E - >/dev/null 2>&1 <<EOT
+#include <openssl/ssl.h>
+#if OPENSSL_VERSION_NUMBER < 0x10101000L
+#error "older than 1.1.1"
+#endif
+EOT
+}
+
+case $1 in
+cflags | libs)
+  has_headers || {
+    echo "Without TLS: the headers of OpenSSL (1.1.1 or later; libssl-dev on Debian) are not found; OPENSSL_DIR= names \
+where they are." >&2
+    exit 1
+  }
+  flags "$1"
+  ;;
+*)
+  echo "usage: openssl.sh cflags | libs" >&2
+  exit 2
+  ;;
+esac
