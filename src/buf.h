@@ -17,7 +17,10 @@ typedef struct redio_buf {
   { NULL, 0, 0, 0 }
 
 static inline size_t redio_buf_len(const redio_buf *b) { return b->tail - b->head; }
-static inline char *redio_buf_head(const redio_buf *b) { return b->data + b->head; }
+/* NULL, to which nothing may be added, while it owns no memory. */
+static inline char *redio_buf_head(const redio_buf *b) {
+  return b->data ? b->data + b->head : NULL;
+}
 
 /* Room for n more bytes at the tail, or NULL when memory is out (the buffer is then as it was).
  * The caller writes there and adds what it wrote to `tail`. */

@@ -25,6 +25,23 @@
 #define lua_isinteger(L, i) ((void)(L), (void)(i), 0)
 #endif
 
+/* Resumes co with n arguments on its stack; what it yields or returns is left there, counted. */
+#if LUA_VERSION_NUM >= 504
+#define redio_resume(co, from, n, results) lua_resume(co, from, n, results)
+#elif LUA_VERSION_NUM >= 502
+#define redio_resume(co, from, n, results) redio_count(co, lua_resume(co, from, n), results)
+#else
+#define redio_resume(co, from, n, results)                                                         \
+  ((void)(from), redio_count(co, lua_resume(co, n), results))
+#endif
+
+#if LUA_VERSION_NUM < 504
+static inline int redio_count(lua_State *co, int status, int *results) {
+  *results = lua_gettop(co);
+  return status;
+}
+#endif
+
 #if LUA_VERSION_NUM < 502
 #define lua_rawlen(L, i) lua_objlen(L, i)
 #define lua_absindex(L, i) ((i) > 0 || (i) <= LUA_REGISTRYINDEX ? (i) : lua_gettop(L) + (i) + 1)

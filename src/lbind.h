@@ -28,6 +28,15 @@ void redio_set_functions(lua_State *L, const luaL_Reg *list);
 /* A metatable that is its own __index. */
 void redio_new_class(lua_State *L, const char *name, const luaL_Reg *methods);
 
+/* Pipelines that nobody uses just now: a list in the registry, which every function that lends or
+ * takes back has as its first upvalue, so that a handle made for one command costs one small table.
+ */
+void redio_set_recycling(lua_State *L, const luaL_Reg *list);
+/* Lends one: pushes it. */
+redio_pipeline *redio_lend(lua_State *L, int list);
+/* Takes back the pipeline at that index. */
+void redio_recycle(lua_State *L, int list, int pipeline);
+
 /* Each makes its metatable and puts its functions into the table on top of the stack. */
 void redio_open_pipeline(lua_State *L);
 void redio_open_connection(lua_State *L);

@@ -7,6 +7,15 @@
 #include "lbind.h"
 #include "lvalue.h"
 
+/* What the owner's table `waiters` holds for the chain of a slot, three to a slot. */
+enum {
+  CELL_WAITER = 1,   /* the coroutine; false when nobody waits */
+  CELL_PIPELINE = 2, /* the pipeline, for another try, while it is the core's to give back */
+  CELL_RESULTS = 3   /* what the chain collects, or has spilled */
+};
+
+static int cell(uint32_t slot, int which) { return (int)slot * 3 + which; }
+
 /* What a waiter is resumed with before anything else, so that it can tell us from a stranger. */
 static const char done_token, failed_token, lost_token;
 
@@ -52,16 +61,31 @@ static const char *refuses_chain(lua_State *L, const redio_connection *c, const 
   return NULL;
 }
 
-/* connection:submit(pipeline, waiters, mode) -> slot, coroutine | nil, why
- * The running coroutine becomes the chain's waiter: waiters[2 * slot + 1]; the next index holds
- * what the chain collects. Without a single reply to come the slot is false. why: "state" (not
+/* The chain is the connection's: its waiter is the running coroutine. Refs for its pieces are made.
+ */
+static uint32_t submit(lua_State *L, redio_connection *c, redio_pipeline *p, int mode) {
+  size_t pieces = c->pieces.count;
+  uint32_t slot = redio_connection_submit(c, p, (unsigned char)mode);
+  if (c->pieces.count > pieces)
+    renew_refs(L, &c->pieces, pieces);
+  return slot;
+}
+
+static void set_cell(lua_State *L, int waiters, uint32_t slot, int which) {
+  lua_rawseti(L, waiters, cell(slot, which));
+}
+
+/* connection:submit(pipeline, waiters, mode, collected?) -> slot, first | nil, why
+ * The running coroutine becomes the chain's waiter; `collected` takes its results as the mode says:
+ * {results, places}. Without OWN in the mode the pipeline is the core's from now on. `first`:
+ * nothing else was waiting for output(). Without a single reply to come the slot is false, and the
+ * pipeline stays the caller's. why: "state" (not
  * ready), "private" (needs a connection of its own), "yield" (the caller cannot wait here),
  * "results" (more than a call may return), "full" (too much is waiting to be written), "memory". */
 static int lconnection_submit(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
   redio_pipeline *p = check_pipeline(L, 2);
-  int mode = (int)lua_tointeger(L, 4);
-  size_t pieces = c->pieces.count;
+  int mode = (int)lua_tointeger(L, 4), first = !redio_buf_len(&c->out);
   uint32_t slot;
   const char *refusal = refuses_chain(L, c, p, mode);
   if (!refusal && redio_connection_reserve(c, p))
@@ -71,29 +95,100 @@ static int lconnection_submit(lua_State *L) {
     lua_pushstring(L, refusal);
     return 2;
   }
-  slot = redio_connection_submit(c, p, (unsigned char)mode);
-  if (c->pieces.count > pieces)
-    renew_refs(L, &c->pieces, pieces);
+  lua_settop(L, 5);
+  slot = submit(L, c, p, mode);
   if (slot == REDIO_NO_CHAIN) {
     lua_pushboolean(L, 0);
-    return 1;
+  } else {
+    set_cell(L, 3, slot, CELL_RESULTS);
+    lua_pushthread(L);
+    set_cell(L, 3, slot, CELL_WAITER);
+    if (mode & REDIO_MODE_OWN)
+      lua_pushboolean(L, 0);
+    else
+      lua_pushvalue(L, 2);
+    set_cell(L, 3, slot, CELL_PIPELINE);
+    lua_pushinteger(L, slot);
   }
-  lua_pushinteger(L, slot);
-  lua_pushthread(L);
-  lua_pushvalue(L, -1);
-  lua_rawseti(L, 3, (int)slot * 2 + 1);
-  lua_pushboolean(L, 0);
-  lua_rawseti(L, 3, (int)slot * 2 + 2);
+  lua_pushboolean(L, first);
   return 2;
+}
+
+/* send(handle) -> true, first | nothing, when the handle needs more than the usual
+ * The usual await: a handle is {client, pipeline or false, true when something is set}, a client
+ * {connection that is ready or false, its waiters}; see submit. */
+static int lsend(lua_State *L) {
+  redio_connection *c;
+  redio_pipeline *p;
+  uint32_t slot;
+  int first;
+  lua_settop(L, 1);
+  lua_rawgeti(L, 1, 3);
+  lua_rawgeti(L, 1, 2);
+  lua_rawgeti(L, 1, 1);
+  if (lua_toboolean(L, 2) || !lua_toboolean(L, 3))
+    return 0;
+  lua_rawgeti(L, 4, 1);
+  lua_rawgeti(L, 4, 2);
+  if (!lua_toboolean(L, 5))
+    return 0;
+  p = check_pipeline(L, 3);
+  c = check_connection(L, 5);
+  if (!p->replies || refuses_chain(L, c, p, 0) || redio_connection_reserve(c, p))
+    return 0;
+  first = !redio_buf_len(&c->out);
+  slot = submit(L, c, p, 0);
+  lua_pushthread(L);
+  set_cell(L, 6, slot, CELL_WAITER);
+  lua_pushvalue(L, 3);
+  set_cell(L, 6, slot, CELL_PIPELINE);
+  lua_pushboolean(L, 0);
+  set_cell(L, 6, slot, CELL_RESULTS);
+  lua_pushboolean(L, 0);
+  lua_rawseti(L, 1, 2);
+  lua_pushboolean(L, 1);
+  lua_pushboolean(L, first);
+  return 2;
+}
+
+static void clear_cell(lua_State *L, int waiters, uint32_t slot, int which) {
+  lua_pushboolean(L, 0);
+  set_cell(L, waiters, slot, which);
+}
+
+/* The chain's pipeline goes back to those that may be lent. */
+static void give_back(lua_State *L, int waiters, uint32_t slot) {
+  lua_rawgeti(L, waiters, cell(slot, CELL_PIPELINE));
+  if (lua_toboolean(L, -1)) {
+    redio_recycle(L, lua_upvalueindex(1), lua_gettop(L));
+    clear_cell(L, waiters, slot, CELL_PIPELINE);
+  }
+  lua_pop(L, 1);
+}
+
+/* connection:find(waiters, coroutine) -> the slot of the chain that it waits for, or nil */
+static int lconnection_find(lua_State *L) {
+  const redio_connection *c = check_connection(L, 1);
+  uint32_t slot;
+  lua_settop(L, 3);
+  for (slot = c->first; slot != REDIO_NO_CHAIN; slot = c->chains[slot].next) {
+    lua_rawgeti(L, 2, cell(slot, CELL_WAITER));
+    if (lua_rawequal(L, 3, 4)) {
+      lua_pushinteger(L, slot);
+      return 1;
+    }
+    lua_pop(L, 1);
+  }
+  return 0;
 }
 
 /* connection:drop(waiters, slot): nobody waits for that chain any more */
 static int lconnection_drop(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
-  lua_Integer slot = luaL_checkinteger(L, 3);
-  redio_connection_drop(c, (uint32_t)slot);
-  lua_pushboolean(L, 0);
-  lua_rawseti(L, 2, (int)slot * 2 + 1);
+  uint32_t slot = (uint32_t)luaL_checkinteger(L, 3);
+  redio_connection_drop(c, slot);
+  clear_cell(L, 2, slot, CELL_WAITER);
+  give_back(L, 2, slot);
   return 0;
 }
 
@@ -144,7 +239,7 @@ static int lconnection_feed(lua_State *L) {
 /* The stack of `next` while it builds. */
 enum { AT_CONNECTION = 1, AT_WAITERS, AT_ERRORS, AT_WAITER, AT_TOKEN, AT_RESULTS };
 
-static int slot_index(const redio_connection *c) { return (int)c->first * 2 + 1; }
+static int first_cell(const redio_connection *c, int which) { return cell(c->first, which); }
 
 static void start_builder(redio_builder *b, lua_State *L, const redio_connection *c) {
   memset(b, 0, sizeof *b);
@@ -160,12 +255,12 @@ static void spill(lua_State *L, redio_connection *c, redio_chain *chain, int bas
   int i, n = lua_gettop(L) - base;
   if (n <= 0)
     return;
-  lua_rawgeti(L, AT_WAITERS, slot_index(c) + 1);
+  lua_rawgeti(L, AT_WAITERS, first_cell(c, CELL_RESULTS));
   if (!lua_istable(L, -1)) {
     lua_pop(L, 1);
     lua_newtable(L);
     lua_pushvalue(L, -1);
-    lua_rawseti(L, AT_WAITERS, slot_index(c) + 1);
+    lua_rawseti(L, AT_WAITERS, first_cell(c, CELL_RESULTS));
   }
   for (i = 0; i < n; i++) {
     lua_pushvalue(L, base + 1 + i);
@@ -180,7 +275,7 @@ static void unspill(lua_State *L, redio_connection *c, redio_chain *chain, int b
   if (!chain->values)
     return;
   spill(L, c, chain, base);
-  lua_rawgeti(L, AT_WAITERS, slot_index(c) + 1);
+  lua_rawgeti(L, AT_WAITERS, first_cell(c, CELL_RESULTS));
   luaL_checkstack(L, (int)chain->values + 8, "too many results: use replies()");
   for (i = 1; i <= chain->values; i++)
     lua_rawgeti(L, base + 1, (int)i);
@@ -204,28 +299,32 @@ static void take_kept_errors(lua_State *L) {
   lua_setfield(L, AT_WAITERS, "errors");
 }
 
+/* FAILED, the error replies, how many commands there were; then the results as usual */
+static void push_failed(lua_State *L, const redio_chain *chain) {
+  lua_pushlightuserdata(L, (void *)&failed_token);
+  lua_replace(L, AT_TOKEN);
+  lua_pushvalue(L, AT_ERRORS);
+  lua_insert(L, AT_RESULTS);
+  lua_pushinteger(L, chain->replies);
+  lua_insert(L, AT_RESULTS + 1);
+}
+
 static int finish_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
-  int failed;
+  uint32_t slot = c->first;
   if (chain->mode & REDIO_MODE_COLLECT) {
-    lua_rawgeti(L, AT_WAITERS, slot_index(c) + 1);
+    lua_rawgeti(L, AT_WAITERS, cell(slot, CELL_RESULTS));
     lua_pushinteger(L, chain->values);
     lua_pushinteger(L, chain->places);
   } else {
     unspill(L, c, chain, AT_TOKEN);
   }
-  failed = !lua_isnil(L, AT_ERRORS);
-  if (failed) {
-    lua_pushlightuserdata(L, (void *)&failed_token);
-    lua_replace(L, AT_TOKEN);
-    lua_pushvalue(L, AT_ERRORS);
-    lua_insert(L, AT_RESULTS);
-  }
-  lua_pushboolean(L, 0);
-  lua_rawseti(L, AT_WAITERS, slot_index(c));
-  if (chain->values || chain->mode & REDIO_MODE_COLLECT) {
-    lua_pushboolean(L, 0);
-    lua_rawseti(L, AT_WAITERS, slot_index(c) + 1);
-  }
+  if (!lua_isnil(L, AT_ERRORS))
+    push_failed(L, chain);
+  luaL_checkstack(L, 8, "results");
+  clear_cell(L, AT_WAITERS, slot, CELL_WAITER);
+  if (chain->values || chain->mode & REDIO_MODE_COLLECT)
+    clear_cell(L, AT_WAITERS, slot, CELL_RESULTS);
+  give_back(L, AT_WAITERS, slot);
   redio_connection_pop(c);
   return lua_gettop(L) - AT_WAITER + 1;
 }
@@ -241,7 +340,7 @@ static void take_reply(lua_State *L, redio_connection *c, redio_chain *chain) {
   b.mode = chain->mode;
   if (chain->mode & REDIO_MODE_COLLECT) {
     int base = lua_gettop(L);
-    lua_rawgeti(L, AT_WAITERS, slot_index(c) + 1);
+    lua_rawgeti(L, AT_WAITERS, first_cell(c, CELL_RESULTS));
     lua_rawgeti(L, base + 1, 1);
     lua_rawgeti(L, base + 1, 2);
     b.places = base + 3;
@@ -297,24 +396,23 @@ static int is_message(const redio_connection *c) {
          !redio_connection_was_sent(c, c->first);
 }
 
-/* A chain whose connection is lost: waiter, token, whether it may have been sent. Nobody's chains
- * are passed over. */
+/* A chain whose connection is lost: waiter, token, whether it may have been sent, the pipeline if
+ * it was the core's. Nobody's chains are passed over. */
 static int next_lost(lua_State *L, redio_connection *c) {
   while (c->first != REDIO_NO_CHAIN) {
-    int slot = slot_index(c), dropped = c->chains[c->first].dropped;
-    int sent = redio_connection_was_sent(c, c->first);
+    uint32_t slot = c->first;
+    int dropped = c->chains[slot].dropped, sent = redio_connection_was_sent(c, slot);
     redio_connection_pop(c);
-    lua_rawgeti(L, AT_WAITERS, slot);
-    lua_pushboolean(L, 0);
-    lua_rawseti(L, AT_WAITERS, slot);
-    lua_pushboolean(L, 0);
-    lua_rawseti(L, AT_WAITERS, slot + 1);
-    if (!dropped) {
-      lua_pushlightuserdata(L, (void *)&lost_token);
-      lua_pushboolean(L, sent);
-      return 3;
-    }
-    lua_pop(L, 1);
+    lua_rawgeti(L, AT_WAITERS, cell(slot, CELL_WAITER));
+    lua_pushlightuserdata(L, (void *)&lost_token);
+    lua_pushboolean(L, sent);
+    lua_rawgeti(L, AT_WAITERS, cell(slot, CELL_PIPELINE));
+    clear_cell(L, AT_WAITERS, slot, CELL_WAITER);
+    clear_cell(L, AT_WAITERS, slot, CELL_PIPELINE);
+    clear_cell(L, AT_WAITERS, slot, CELL_RESULTS);
+    if (!dropped)
+      return 4;
+    lua_pop(L, 4);
   }
   return 0;
 }
@@ -322,7 +420,7 @@ static int next_lost(lua_State *L, redio_connection *c) {
 static void start_chain(lua_State *L, const redio_connection *c, const redio_chain *chain) {
   lua_settop(L, AT_WAITERS);
   lua_pushnil(L);
-  lua_rawgeti(L, AT_WAITERS, slot_index(c));
+  lua_rawgeti(L, AT_WAITERS, first_cell(c, CELL_WAITER));
   lua_pushlightuserdata(L, (void *)&done_token);
   if (chain->done)
     take_kept_errors(L);
@@ -355,14 +453,7 @@ static int feed_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
   return 0;
 }
 
-/* connection:next(waiters) -> what the bytes so far have decided:
- *   waiter, token, results...   a chain is finished: see the tokens
- *   false, true, kind, ...      a push; for a receiver also an array that nobody asked for
- *   false, false, value         a reply that nobody asked for
- *   nothing                     more bytes are needed
- *   nil, text                   the stream is dead */
-static int lconnection_next(lua_State *L) {
-  redio_connection *c = check_connection(L, 1);
+static int push_next(lua_State *L, redio_connection *c) {
   lua_settop(L, AT_WAITERS);
   if (c->state == REDIO_LOST)
     return next_lost(L, c);
@@ -385,6 +476,40 @@ static int lconnection_next(lua_State *L) {
   lua_pushnil(L);
   lua_pushstring(L, redio_decoder_error(&c->decoder));
   return 2;
+}
+
+/* connection:next(waiters) -> what the bytes so far have decided:
+ *   waiter, token, results...   a chain is finished: see the tokens
+ *   false, true, kind, ...      a push; for a receiver also an array that nobody asked for
+ *   false, false, value         a reply that nobody asked for
+ *   nothing                     more bytes are needed
+ *   nil, text                   the stream is dead */
+static int lconnection_next(lua_State *L) { return push_next(L, check_connection(L, 1)); }
+
+/* connection:wake(waiters) -> as next, but the waiters of finished chains are resumed here, until
+ * there is something else to tell:
+ *   waiter, error               this one has ended by an error
+ * The one function of the binding that runs Lua. */
+static int lconnection_wake(lua_State *L) {
+  redio_connection *c = check_connection(L, 1);
+  for (;;) {
+    int n = push_next(L, c), results;
+    lua_State *co = n ? lua_tothread(L, AT_WAITER) : NULL;
+    if (!co)
+      return n;
+    if (!lua_checkstack(co, n))
+      return luaL_error(L, "too many results: use replies()");
+    lua_xmove(L, co, n - 1);
+    switch (redio_resume(co, L, n - 1, &results)) {
+    case LUA_OK:
+    case LUA_YIELD:
+      lua_pop(co, results);
+      break;
+    default:
+      lua_xmove(co, L, 1);
+      return 2;
+    }
+  }
 }
 
 /* connection:event(name) -> true, or false when its state has no such step */
@@ -437,29 +562,30 @@ static int lconnection_gc(lua_State *L) {
   return 0;
 }
 
-static const luaL_Reg methods[] = {{"submit", lconnection_submit},
-                                   {"drop", lconnection_drop},
-                                   {"output", lconnection_output},
-                                   {"feed", lconnection_feed},
-                                   {"next", lconnection_next},
-                                   {"event", lconnection_event},
-                                   {"state", lconnection_state},
-                                   {"null", lconnection_null},
-                                   {"limit", lconnection_limit},
-                                   {"choke", lconnection_choke},
-                                   {"waiting", lconnection_waiting},
-                                   {"__gc", lconnection_gc},
-                                   {NULL, NULL}};
+static const luaL_Reg methods[] = {
+    {"submit", lconnection_submit},   {"output", lconnection_output}, {"feed", lconnection_feed},
+    {"find", lconnection_find},       {"event", lconnection_event},   {"state", lconnection_state},
+    {"null", lconnection_null},       {"limit", lconnection_limit},   {"choke", lconnection_choke},
+    {"waiting", lconnection_waiting}, {"__gc", lconnection_gc},       {NULL, NULL}};
 
 static void set_token(lua_State *L, const char *name, const void *token) {
   lua_pushlightuserdata(L, (void *)(size_t)token);
   lua_setfield(L, -2, name);
 }
 
-static const luaL_Reg functions[] = {{"connection", lconnection}, {NULL, NULL}};
+/* These give pipelines back: the list of those that may be lent is their upvalue. */
+static const luaL_Reg recycling[] = {{"drop", lconnection_drop},
+                                     {"next", lconnection_next},
+                                     {"wake", lconnection_wake},
+                                     {NULL, NULL}};
+
+static const luaL_Reg functions[] = {{"connection", lconnection}, {"send", lsend}, {NULL, NULL}};
 
 void redio_open_connection(lua_State *L) {
   redio_new_class(L, "redio.connection", methods);
+  luaL_getmetatable(L, "redio.connection");
+  redio_set_recycling(L, recycling);
+  lua_pop(L, 1);
   redio_set_functions(L, functions);
   set_token(L, "DONE", &done_token);
   set_token(L, "FAILED", &failed_token);

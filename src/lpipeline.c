@@ -145,6 +145,93 @@ static int lpipeline(lua_State *L) {
   return 1;
 }
 
+/* The list of pipelines to lend is a table with its count at index 0. */
+#define MOST_TO_LEND 1024
+
+static int lent_count(lua_State *L, int list) {
+  int n;
+  lua_rawgeti(L, list, 0);
+  n = (int)lua_tointeger(L, -1);
+  lua_pop(L, 1);
+  return n;
+}
+
+static void set_count(lua_State *L, int list, int n) {
+  lua_pushinteger(L, n);
+  lua_rawseti(L, list, 0);
+}
+
+redio_pipeline *redio_lend(lua_State *L, int list) {
+  int n = lent_count(L, list);
+  if (!n) {
+    lpipeline(L);
+  } else {
+    lua_rawgeti(L, list, n);
+    lua_pushnil(L);
+    lua_rawseti(L, list, n);
+    set_count(L, list, n - 1);
+  }
+  return lua_touserdata(L, -1);
+}
+
+void redio_recycle(lua_State *L, int list, int pipeline) {
+  redio_pipeline *p = lua_touserdata(L, pipeline);
+  int n = lent_count(L, list);
+  redio_unref_pieces(L, &p->pieces, 0);
+  redio_pipeline_reset(p);
+  if (n == MOST_TO_LEND)
+    return;
+  lua_pushvalue(L, pipeline);
+  lua_rawseti(L, list, n + 1);
+  set_count(L, list, n + 1);
+}
+
+/* lend() -> a pipeline */
+static int llend(lua_State *L) {
+  redio_lend(L, lua_upvalueindex(1));
+  return 1;
+}
+
+/* recycle(pipeline): for the next one who borrows; what it held is forgotten */
+static int lrecycle(lua_State *L) {
+  check_pipeline(L, 1);
+  redio_recycle(L, lua_upvalueindex(1), 1);
+  return 0;
+}
+
+/* The handle's pipeline; one is lent to it when it has none. NULL when something is set. */
+static redio_pipeline *pipeline_of(lua_State *L, int top) {
+  redio_pipeline *p;
+  lua_rawgeti(L, 1, 2);
+  if (lua_toboolean(L, -1)) {
+    p = check_pipeline(L, top + 1);
+  } else {
+    lua_rawgeti(L, 1, 3);
+    if (lua_toboolean(L, -1)) {
+      p = NULL;
+    } else {
+      p = redio_lend(L, lua_upvalueindex(1));
+      lua_rawseti(L, 1, 2);
+    }
+  }
+  lua_settop(L, top);
+  return p;
+}
+
+/* queue(handle, command, ...) -> true | false, why?
+ * encode into the handle's pipeline; see lsend in lconnection.c for what a handle is. false also
+ * when the handle needs more than the usual. */
+static int lqueue(lua_State *L) {
+  const redio_command *c = check_command(L, 2);
+  redio_pipeline *p;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  p = pipeline_of(L, lua_gettop(L));
+  if (p)
+    return redio_encode(L, p, c, 3);
+  lua_pushboolean(L, 0);
+  return 1;
+}
+
 /* encode(pipeline, command, ...) -> true | false, why?
  * See redio_encode. */
 static int lencode(lua_State *L) {
@@ -252,7 +339,23 @@ static const luaL_Reg methods[] = {{"clear", lpipeline_clear}, {"settle", lpipel
 static const luaL_Reg functions[] = {
     {"command", lcommand}, {"pipeline", lpipeline}, {"encode", lencode}, {NULL, NULL}};
 
+static const luaL_Reg lending[] = {
+    {"lend", llend}, {"recycle", lrecycle}, {"queue", lqueue}, {NULL, NULL}};
+
+#define LENDABLE "redio.lendable"
+
+void redio_set_recycling(lua_State *L, const luaL_Reg *list) {
+  for (; list->name; list++) {
+    lua_getfield(L, LUA_REGISTRYINDEX, LENDABLE);
+    lua_pushcclosure(L, list->func, 1);
+    lua_setfield(L, -2, list->name);
+  }
+}
+
 void redio_open_pipeline(lua_State *L) {
+  lua_newtable(L);
+  lua_setfield(L, LUA_REGISTRYINDEX, LENDABLE);
+  redio_set_recycling(L, lending);
   redio_new_class(L, "redio.pipeline", methods);
   redio_set_functions(L, functions);
   lua_newtable(L);

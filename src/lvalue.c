@@ -94,7 +94,7 @@ static int encode_arguments(lua_State *L, redio_pipeline *p, const redio_command
       return -1;
   }
   return redio_pipeline_close(p, c, c->variants_count ? choose_shape(L, c, first) : c->shape,
-                              c->flags & REDIO_MUTE && top >= first &&
+                              c->flags & REDIO_MUTE && top == first &&
                                       lua_type(L, first) == LUA_TSTRING
                                   ? lua_tostring(L, first)
                                   : NULL);

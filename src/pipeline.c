@@ -124,8 +124,9 @@ int redio_pipeline_piece(redio_pipeline *p, const char *s, size_t len, int ref) 
   return 0;
 }
 
-/* CLIENT REPLY itself is answered when it is ON; OFF and SKIP are not. */
-static int follow_reply(redio_session *s, const char *arg) {
+/* CLIENT REPLY itself is answered when it is ON; OFF and SKIP are not; anything else is an error,
+ * which is heard as any reply would be. */
+static int follow_reply(redio_session *s, const char *arg, int heard) {
   if (redio_is_word("OFF", 3, arg, strlen(arg))) {
     s->muted = 1;
     return 0;
@@ -134,21 +135,18 @@ static int follow_reply(redio_session *s, const char *arg) {
     s->skip = !s->muted;
     return 0;
   }
-  if (redio_is_word("ON", 2, arg, strlen(arg)))
-    s->muted = s->skip = 0;
-  return !s->muted;
+  if (!redio_is_word("ON", 2, arg, strlen(arg)))
+    return heard;
+  s->muted = 0;
+  return 1;
 }
 
 static int is_answered(redio_session *s, const redio_command *c, const char *reply_arg) {
+  int heard = !s->muted && !s->skip;
   if (c->flags & REDIO_SILENT)
     return 0;
-  if (c->flags & REDIO_MUTE)
-    return reply_arg ? follow_reply(s, reply_arg) : !s->muted;
-  if (s->skip) {
-    s->skip = 0;
-    return 0;
-  }
-  return !s->muted;
+  s->skip = 0;
+  return reply_arg ? follow_reply(s, reply_arg, heard) : heard;
 }
 
 static void follow_session(redio_session *s, uint32_t flags) {

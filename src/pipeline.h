@@ -83,7 +83,7 @@ const char *redio_pipeline_refuses(const redio_pipeline *p, const redio_command 
 int redio_pipeline_open(redio_pipeline *p, const redio_command *c, unsigned args);
 int redio_pipeline_arg(redio_pipeline *p, const char *s, size_t len);
 int redio_pipeline_piece(redio_pipeline *p, const char *s, size_t len, int ref);
-/* `reply_arg`: CLIENT REPLY's argument, else NULL. */
+/* `reply_arg`: CLIENT REPLY's only argument, else NULL. */
 int redio_pipeline_close(redio_pipeline *p, const redio_command *c, unsigned char shape,
                          const char *reply_arg);
 

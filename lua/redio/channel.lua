@@ -66,7 +66,7 @@ end
 function Channel:_take(timeout)
   if timeout then
     local err = errors.new("TimeoutError", ("no message within %g s"):format(timeout))
-    if not task.with_deadline(self._receiver.client.transport, timeout, err, self._wait, self) then return nil end
+    if not task.with_deadline(self._receiver.client.transport, timeout, err, nil, self._wait, self) then return nil end
   elseif not self:_wait() then
     return nil
   end

@@ -53,6 +53,8 @@ function M.new(url, opts)
   end
   local json = settings.json or decode.json
   local self = setmetatable({
+    false, -- for core.send: the core of the shared connection while it is ready
+    false, -- and its waiters
     settings = settings,
     transport = transport,
     json_encode = json.encode or decode.json.encode,
@@ -104,15 +106,18 @@ function Client:_shared_connection()
   local conn = self._shared
   if conn and conn.stale and not conn.lost then
     -- answered as a read-only replica: the next one may find the master
-    self._shared = nil
+    self._shared, self[1] = nil, false
     conn:retire()
     conn = nil
   end
   if not conn then
     conn = connection.new(self.settings, self.transport, {
       on_connect = self._on_connect,
+      on_ready = function(ready)
+        self[1], self[2] = not self._always_slow and ready.core, ready.waiters
+      end,
       on_lost = function(lost)
-        if self._shared == lost then self._shared = nil end
+        if self._shared == lost then self._shared, self[1] = nil, false end
         self:_count_loss(lost)
       end,
     })
@@ -274,7 +279,7 @@ function Client:close(opts)
   if not isyieldable() and not self.transport.in_loop() and in_flight(self) > 0 and seconds > 0 then
     return task.block(self.transport, self.close, self, opts)
   end
-  self._closing, self.closed = true, true
+  self._closing, self.closed, self[1] = true, true, false
   self._pool:stop()
   if isyieldable() and seconds > 0 then drain(self, seconds) end
   self:disconnect()

@@ -23,7 +23,10 @@ M.TEXT, M.PLACES, M.COLLECT, M.LIST, M.OWN, M.HANDSHAKE = 1, 2, 4, 8, 16, 32
 -- Bytes written between two looks at how many of them the network has taken.
 local LOOK_AGAIN = 1024 * 1024
 
-local busy = {} -- connections with something in flight
+-- Stages of a chain, for people.
+M.WRITING, M.READING = "writing: the server reads nothing", "waiting for a reply"
+
+local busy = task.busy
 
 ---@class redio.Connection
 ---@field core userdata
@@ -36,17 +39,17 @@ local busy = {} -- connections with something in flight
 local Connection = {}
 Connection.__index = Connection
 
-local core_next, core_feed, core_output, core_waiting
+local core_next, core_wake, core_feed, core_output, core_waiting
 do
   local methods = getmetatable(new_core()).__index
-  core_next, core_feed = methods.next, methods.feed
+  core_next, core_wake, core_feed = methods.next, methods.wake, methods.feed
   core_output, core_waiting = methods.output, methods.waiting
 end
 
 --- A connection that is not yet open.
 ---@param settings table from options.resolve
 ---@param transport table
----@param hooks table on_lost(conn, err), on_connect(conn)?, on_push(conn, kind, ...)?, receiver: boolean?,
+---@param hooks table on_lost(conn, err), on_connect(conn)?, on_ready(conn)?, on_push(conn, kind, ...)?, receiver: boolean?,
 --- exclusive: boolean?
 function M.new(settings, transport, hooks)
   local self = setmetatable({
@@ -119,6 +122,7 @@ local function establish(self)
   self.ready, self.stage = true, "ready"
   self:_stop_deadline()
   busy[self] = nil
+  if self.hooks.on_ready then self.hooks.on_ready(self) end
   local openers = self.openers
   self.openers = {}
   for i = 1, #openers do
@@ -234,7 +238,7 @@ end
 function Connection:wait_ready()
   if self.ready then return true end
   if self.lost then return nil, self.lost end
-  local waiter = {}
+  local waiter = { conn = self }
   self.openers[#self.openers + 1] = waiter
   return task.wait(waiter)
 end
@@ -292,7 +296,7 @@ end
 
 --- Waits until submit may be tried again.
 function Connection:wait_room()
-  local waiter = {}
+  local waiter = { stage = M.WRITING }
   self.chokers[#self.chokers + 1] = waiter
   if not self._choked then -- it is the output of this turn that is too large
     self.transport.defer(function()
@@ -303,13 +307,20 @@ function Connection:wait_room()
 end
 
 --- Sends the handle's pipeline; the caller yields for its results afterwards.
+---@param mode integer
+---@param collected table? {results, places}, where the mode asks for it
 ---@return integer? slot false when no reply will come; nil and a word when it cannot be sent
----@return thread|string
-function Connection:submit(pipeline, mode)
+---@return string
+function Connection:submit(pipeline, mode, collected)
   if not self.ready then mode = mode + M.HANDSHAKE end
-  local slot, co = self.core:submit(pipeline, self.waiters, mode)
-  if slot ~= nil then self:schedule() end
-  return slot, co
+  local slot, why = self.core:submit(pipeline, self.waiters, mode, collected)
+  if slot ~= nil and not self.flushing then self:schedule() end
+  return slot, why
+end
+
+--- What a chain that was submitted waits for.
+function Connection:chain_stage()
+  return self.socket:unwritten() > 0 and M.WRITING or M.READING
 end
 
 --- Nobody waits for that chain any more. Its reply is read and dropped where it belongs; a private connection, on
@@ -321,9 +332,10 @@ end
 
 -- reading -------------------------------------------------------------------------------------------------
 
+-- What the core tells when it has woken whom it could; true when there may be more.
 local function take(self, waiter, ...)
   if waiter then
-    resume(waiter, ...)
+    task.failed(waiter, (...))
     return true
   end
   if waiter == false then
@@ -337,7 +349,7 @@ end
 
 local function pump(self)
   local connection, waiters = self.core, self.waiters
-  while take(self, core_next(connection, waiters)) do end
+  while take(self, core_wake(connection, waiters)) do end
 end
 
 function Connection:_read(bytes)
@@ -414,9 +426,9 @@ end
 
 -- the end -------------------------------------------------------------------------------------------------
 
-local function tell(waiter, ...)
+local function tell(err, waiter, token, sent, pipeline)
   if not waiter then return false end
-  resume(waiter, ...)
+  resume(waiter, token, err, sent, pipeline)
   return true
 end
 
@@ -439,7 +451,7 @@ function Connection:fail(err)
     task.wake(openers[i], nil, err)
   end
   self:_wake_chokers()
-  while tell(core_next(self.core, self.waiters)) do end
+  while tell(err, core_next(self.core, self.waiters)) do end
 end
 
 --- Closes it on purpose.

@@ -7,19 +7,19 @@ local connection = require "redio.connection"
 local core = require "redio.core"
 local decode = require "redio.decode"
 local errors = require "redio.errors"
-local pipelines = require "redio.pipelines"
 local task = require "redio.task"
 
 local DONE, FAILED, LOST = core.DONE, core.FAILED, core.LOST
 local COLLECT, LIST, OWN = connection.COLLECT, connection.LIST, connection.OWN
 local yield = coroutine.yield
-local recycle = pipelines.recycle
-local tasks, unpack = task.tasks, compat.unpack
+local recycle = core.recycle
+local unpack = compat.unpack
 
 local M = {}
 
 -- Ends one exchange on a connection of the handle's own: keeps it while it has state, else gives it back.
 local function leave_private(self, conn, pipeline)
+  if self._greets then return recycle(pipeline) end
   local in_multi, watching, dirty = pipeline:session()
   self._busy = false
   pipeline:settle()
@@ -29,28 +29,23 @@ local function leave_private(self, conn, pipeline)
     return
   end
   self:_unpin()
-  self._client._pool:release(conn, not self._no_pool)
+  self[1]._pool:release(conn, not self._no_pool)
   recycle(pipeline)
 end
 
-local function leave(self, conn, pipeline)
-  if conn.exclusive then return leave_private(self, conn, pipeline) end
-  recycle(pipeline)
-end
-
---- The connection is of no more use to this handle.
+--- The chain is over, and a connection of the handle's own is of no more use to it.
 local function forsake(self, conn, pipeline)
-  pipeline:reset()
-  if conn.exclusive then
+  if conn and conn.exclusive then
+    pipeline:reset()
     self._busy = false
-    self._client._pool:release(conn, false)
+    self[1]._pool:release(conn, false)
     if self._private_client then
       self.closed, self.in_transaction = true, false
       return -- it stays with the lost connection: every await from now on says so
     end
     self:_unpin()
   end
-  recycle(pipeline)
+  if pipeline then recycle(pipeline) end
 end
 
 local function decoded(self, collected, n, places)
@@ -61,7 +56,7 @@ end
 
 local function false_for_nil(self, n, ...)
   local list = { ... }
-  local null = self._client.settings.null
+  local null = self[1].settings.null
   if null == nil then null = false end
   for i = 1, n do
     if list[i] == nil then list[i] = null end
@@ -70,20 +65,20 @@ local function false_for_nil(self, n, ...)
 end
 
 --- Completes the error replies of a chain; the first is the one to raise.
-local function complete(conn, pipeline, failed, replies)
-  local count = pipeline:sent()
+local function complete(client, failed, count, replies)
   for i = 1, #failed do
     failed[i].count = count
-    errors.complete(failed[i], conn.address)
+    errors.complete(failed[i], client.settings.address)
   end
-  if failed[1].kind == "ReadOnlyError" then conn.stale = true end
-  failed[1].replies = replies
-  return failed[1]
+  local first = failed[1]
+  if first.kind == "ReadOnlyError" and client._shared then client._shared.stale = true end
+  first.replies = replies
+  return first
 end
 
 -- Whether a chain may be sent once more.
 local function may_retry(self, pipeline, err, tries, sent)
-  local client = self._client
+  local client = self[1]
   if client.closed or self._conn then return false end
   if not sent then return client._backoff:may_retry_unsent(err, tries) end
   local _, is_readonly = pipeline:flags()
@@ -97,64 +92,61 @@ local function error_of(cause, sent)
   })
 end
 
--- Everything but success: what the wait ended with instead.
-local function unhappy(self, conn, pipeline, mode, tries, slot, token, ...)
-  if token == FAILED then
-    local failed, first, n, places = ...
-    if mode >= COLLECT and mode % 8 >= COLLECT then
-      local list = decoded(self, first, n, places)
-      local err = complete(conn, pipeline, failed, list)
-      leave(self, conn, pipeline)
-      if mode % 16 >= LIST then return list end
-      error(err, 0)
-    end
-    local err = complete(conn, pipeline, failed, false_for_nil(self, select("#", ...) - 1, select(2, ...)))
-    leave(self, conn, pipeline)
-    error(err, 0)
+local function has_list(mode)
+  return mode % 8 >= COLLECT
+end
+
+-- Error replies are among the results.
+local function with_errors(self, mode, failed, count, ...)
+  if not has_list(mode) then
+    error(complete(self[1], failed, count, false_for_nil(self, select("#", ...), ...)), 0)
   end
-  if token == LOST then
-    local sent = ...
-    if may_retry(self, pipeline, conn.lost, tries, sent) then return M.run(self, pipeline, mode, tries + 1) end
-    local err = error_of(conn.lost, sent)
-    forsake(self, conn, pipeline)
-    error(err, 0)
-  end
-  -- cancelled, out of time, or resumed by a stranger
+  local list = decoded(self, ...)
+  local err = complete(self[1], failed, count, list)
+  if mode % 16 >= LIST then return list end
+  error(err, 0)
+end
+
+local function after_loss(self, conn, pipeline, mode, tries, err, sent, recovered)
+  pipeline = pipeline or recovered
+  if may_retry(self, pipeline, err, tries, sent) then return M.run(self, pipeline, mode, tries + 1) end
+  forsake(self, conn, pipeline)
+  error(error_of(err, sent), 0)
+end
+
+-- Cancelled, out of time, or resumed by a stranger.
+local function interrupted(self, conn, pipeline, token)
   local reason = task.interrupted(token)
-  if token ~= task.CANCEL then conn:abandon(slot) end
-  if errors.is(reason, "TimeoutError") and reason.stage then
-    reason.message = ("no reply within %g s (timeout)"):format(reason.stage)
-    reason.sent = "maybe"
-  end
-  if conn.exclusive then conn:close "its command was cancelled" end
+  if token ~= task.CANCEL then task.abandon_chain((coroutine.running())) end
+  if conn and conn.exclusive then conn:close "its command was cancelled" end
   forsake(self, conn, pipeline)
   error(reason, 0)
 end
 
---- What became of a chain that was submitted and waited for.
-local function settle(self, conn, pipeline, mode, tries, slot, token, ...)
-  if token ~= DONE then return unhappy(self, conn, pipeline, mode, tries, slot, token, ...) end
-  if mode % 8 >= COLLECT then
-    local list, n = decoded(self, ...)
-    leave(self, conn, pipeline)
-    if mode % 16 >= LIST then return list end
-    return unpack(list, 1, n)
+--- Everything but plain success: what the wait ended with instead. `conn` and `pipeline` are given where they are the
+--- handle's own; those of the shared connection are the core's.
+local function unhappy(self, conn, pipeline, mode, tries, token, ...)
+  if token == FAILED then
+    if conn then leave_private(self, conn, pipeline) end
+    return with_errors(self, mode, ...)
   end
-  leave(self, conn, pipeline)
-  return ...
+  if token == LOST then return after_loss(self, conn, pipeline, mode, tries, ...) end
+  interrupted(self, conn, pipeline, token)
 end
+M.unhappy = unhappy
 
---- Marks where the coroutine waits, so that its task can be cancelled there.
-local function mark(co, conn, slot)
-  local record = tasks[co]
-  if record then
-    record._conn, record._slot = conn, slot
-  end
+local function settle(self, conn, pipeline, mode, tries, token, ...)
+  if token ~= DONE then return unhappy(self, conn, pipeline, mode, tries, token, ...) end
+  if conn then leave_private(self, conn, pipeline) end
+  if not has_list(mode) then return ... end
+  local list, n = decoded(self, ...)
+  if mode % 16 >= LIST then return list end
+  return unpack(list, 1, n)
 end
 
 -- The connection for a chain: the handle's own, a private one, or the shared one; ready.
 local function route(self, pipeline)
-  local client = self._client
+  local client = self[1]
   local is_private = self._private_client or self._no_pool or pipeline:flags()
   if self._conn then
     if self._conn.lost then return nil, self._conn.lost end
@@ -167,6 +159,19 @@ local function route(self, pipeline)
     return conn, err
   end
   return client:_shared_connection()
+end
+
+-- The chain will not be sent.
+local function forget(self, pipeline)
+  forget(self, pipeline)
+end
+
+-- As `route`; who is cancelled while it waits for the connection leaves nothing behind.
+local function connection_for(self, pipeline)
+  local ok, conn, err = pcall(route, self, pipeline)
+  if ok then return conn, err end
+  forget(self, pipeline)
+  error(conn, 0)
 end
 
 local function refused(why)
@@ -191,39 +196,45 @@ local function patience(self, conn, pipeline)
   end
 end
 
+-- No connection was to be had.
+local function without_connection(self, pipeline, mode, tries, err)
+  if may_retry(self, pipeline, err, tries, false) then return M.run(self, pipeline, mode, tries + 1) end
+  forget(self, pipeline)
+  if self._conn and not self._private_client then self:_unpin() end
+  error(error_of(err, false), 0)
+end
+
+-- The chain was not taken.
+local function not_submitted(self, conn, pipeline, mode, tries, why)
+  if why ~= "full" then
+    forsake(self, conn, pipeline)
+    error(refused(why), 0)
+  end
+  local ok, err = pcall(conn.wait_room, conn)
+  if ok then return M.run(self, pipeline, mode, tries) end
+  forsake(self, conn, pipeline)
+  error(err, 0)
+end
+
 --- Sends the chain and waits; returns its results, or the list of them, as the mode says.
 function M.run(self, pipeline, mode, tries)
   if task.cancelling > 0 then task.check_cancelled((coroutine.running())) end
-  local conn, err = route(self, pipeline)
-  if not conn then
-    if may_retry(self, pipeline, err, tries, false) then return M.run(self, pipeline, mode, tries + 1) end
-    pipeline:reset()
-    if self._own ~= pipeline then recycle(pipeline) end
-    if self._conn and not self._private_client then self:_unpin() end
-    error(error_of(err, false), 0)
-  end
+  local conn, err = connection_for(self, pipeline)
+  if not conn then return without_connection(self, pipeline, mode, tries, err) end
+  local is_own = self._conn or conn.exclusive
   if conn.exclusive then
     self._busy = true
     patience(self, conn, pipeline)
   end
-  local slot, co = conn:submit(pipeline, (self._conn or conn.exclusive) and mode + OWN or mode)
-  if slot == nil then
-    if co == "full" then
-      conn:wait_room()
-      return M.run(self, pipeline, mode, tries)
-    end
-    forsake(self, conn, pipeline)
-    error(refused(co), 0)
-  end
+  local collected = has_list(mode) and { {}, {} } or false
+  local slot, why = submit(self, conn, pipeline, is_own and mode + OWN or mode, collected)
+  if slot == nil then return not_submitted(self, conn, pipeline, mode, tries, why) end
+  if not is_own then conn, pipeline = nil, nil end
   if slot == false then -- CLIENT REPLY OFF: nothing will come
-    leave(self, conn, pipeline)
+    if conn then leave_private(self, conn, pipeline) end
     return
   end
-  if mode >= COLLECT and mode % 8 >= COLLECT then conn.waiters[2 * slot + 2] = { {}, {} } end
-  mark(co, conn, slot)
-  return settle(self, conn, pipeline, mode, tries, slot, yield())
+  return settle(self, conn, pipeline, mode, tries, yield())
 end
-
-M.settle = settle
 
 return M

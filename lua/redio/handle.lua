@@ -12,26 +12,24 @@ local core = require "redio.core"
 local decode = require "redio.decode"
 local errors = require "redio.errors"
 local exchange = require "redio.exchange"
-local pipelines = require "redio.pipelines"
 local task = require "redio.task"
 
-local encode = core.encode
+local core_queue, encode, send, DONE = core.queue, core.encode, core.send, core.DONE
 local TEXT, PLACES, COLLECT, LIST = connection.TEXT, connection.PLACES, connection.COLLECT, connection.LIST
 local isyieldable, yield = compat.isyieldable, coroutine.yield
-local settle, tasks, unpack = exchange.settle, task.tasks, compat.unpack
+local unpack = compat.unpack
 local setmetatable, type, error, select = setmetatable, type, error, select
-
-local core_submit = getmetatable(core.connection()).__index.submit
 
 local M = {}
 
 ---@class redio.Handle
 local methods = {
+  -- 1: the client; 2: the pipeline with what is queued, or false; 3: true when the next await needs more than the usual.
+  -- In the list part, for the core reads them: see core.queue and core.send.
+
   -- what a handle is unless it says otherwise
-  _pipeline = false, -- what is queued
   _conn = false, -- a connection of its own, while it has state there
   _own = false, -- the pipeline that follows that state
-  _slow = false, -- something is set for the next await
   _decode = false,
   _timeout = false,
   _no_pool = false,
@@ -55,15 +53,15 @@ local function borrow(self, level)
   if pipeline then
     if self._busy then error("another coroutine is awaiting this handle: each needs one of its own", level) end
   else
-    pipeline = pipelines.lend()
+    pipeline = core.lend()
   end
-  self._pipeline = pipeline
+  self[2] = pipeline
   return pipeline
 end
 
 --- The command to send and its plain arguments, for whatever the caller gave.
 local function expand(self, record, n, ...)
-  local json_encode = self._client.json_encode
+  local json_encode = self[1].json_encode
   local rewritten, list
   if record.entry.rewrite then rewritten, list = arguments.rewrite(record.entry, n, ...) end
   if rewritten then
@@ -80,7 +78,7 @@ local function queue(self, record, ...)
   local list
   record, list = expand(self, record, select("#", ...), ...)
   if record.entry.timeout then self:_will_block(record, list) end
-  local ok, why = encode(self._pipeline or borrow(self, 0), record.core, unpack(list, 1, list.n))
+  local ok, why = encode(self[2] or borrow(self, 0), record.core, unpack(list, 1, list.n))
   if not ok then error(("bad call of '%s': %s"):format(record.name, why), 0) end
 end
 
@@ -96,7 +94,7 @@ end
 local function plain_method(record)
   local descriptor = record.core
   return function(self, ...)
-    if encode(self._pipeline or borrow(self, 3), descriptor, ...) then return self end
+    if core_queue(self, descriptor, ...) then return self end
     return queue_slowly(self, record, ...)
   end
 end
@@ -175,34 +173,42 @@ end
 
 --- What the next await is to do with values: the mode for the core; `_fn` decodes where the core cannot.
 local function decoding(self, mode)
-  local how = self._decode or self._client.settings.decode
+  local how = self._decode or self[1].settings.decode
   if how == "str" then return mode + TEXT end
   if how == "none" then return mode end
-  self._fn = decode.of_mode(how, self._client.json_decode)
+  self._fn = decode.of_mode(how, self[1].json_decode)
   return mode % 8 >= COLLECT and mode + PLACES or mode + PLACES + COLLECT
 end
 
 --- What was set for this await only.
 local function reset_modifiers(self)
   self._decode, self._timeout = false, false
-  self._slow = self._conn ~= false or self._private_client or self._no_pool
+  self[3] = self._conn ~= false or self._private_client or self._no_pool
+end
+
+-- Says in the error of a deadline how far the chain had come.
+local function name_stage(err, stage)
+  if stage == connection.READING or stage == connection.WRITING then err.sent = "maybe" end
+  if stage == connection.READING then return end
+  local missed = stage == connection.WRITING and "not written" or "no connection"
+  err.message = err.message:gsub("^no reply", missed) .. (stage and ": still " .. stage or "")
 end
 
 local function await_with(self, pipeline, mode, timeout)
   if not timeout then return exchange.run(self, pipeline, mode, 0) end
-  local transport = self._client.transport
-  local err = errors.new("TimeoutError", ("no connection within %g s (timeout)"):format(timeout),
-    { address = self._client.settings.address, sent = "no", stage = timeout })
-  return task.with_deadline(transport, timeout, err, exchange.run, self, pipeline, mode, 0)
+  local transport = self[1].transport
+  local err = errors.new("TimeoutError", ("no reply within %g s (timeout)"):format(timeout),
+    { address = self[1].settings.address, sent = "no" })
+  return task.with_deadline(transport, timeout, err, name_stage, exchange.run, self, pipeline, mode, 0)
 end
 
 local function await_slowly(self, mode)
-  if not isyieldable() then return task.block(self._client.transport, await_slowly, self, mode) end
-  if self._client.closed then
+  if not isyieldable() then return task.block(self[1].transport, await_slowly, self, mode) end
+  if self[1].closed then
     self:clear()
-    error(self._client:_closed_error(), 0)
+    error(self[1]:_closed_error(), 0)
   end
-  local pipeline, timeout = self._pipeline, self._timeout
+  local pipeline, timeout = self[2], self._timeout
   if not pipeline or pipeline:count() == 0 then
     reset_modifiers(self)
     if mode >= LIST then return {} end
@@ -210,8 +216,13 @@ local function await_slowly(self, mode)
   end
   mode = decoding(self, mode)
   reset_modifiers(self)
-  self._pipeline = false
+  self[2] = false
   return await_with(self, pipeline, mode, timeout)
+end
+
+local function settle(self, token, ...)
+  if token == DONE then return ... end
+  return exchange.unhappy(self, nil, nil, 0, 0, token, ...)
 end
 
 --- Sends what is queued and waits.
@@ -219,20 +230,11 @@ end
 --- Raises the first error reply after all replies are in (with its `index` in the chain, and all `replies`), or
 --- what became of the connection.
 function methods:await()
-  local pipeline, client = self._pipeline, self._client
-  local conn = client._shared
-  if not pipeline or not conn or self._slow or client._always_slow or task.cancelling > 0 then
-    return await_slowly(self, 0)
-  end
-  local slot, co = core_submit(conn.core, pipeline, conn.waiters, 0)
-  if not slot then return await_slowly(self, 0) end
-  self._pipeline = false
-  if not conn.flushing then conn:schedule() end
-  local record = tasks[co]
-  if record then
-    record._conn, record._slot = conn, slot
-  end
-  return settle(self, conn, pipeline, 0, 0, slot, yield())
+  if task.cancelling > 0 then return await_slowly(self, 0) end
+  local sent, first = send(self)
+  if not sent then return await_slowly(self, 0) end
+  if first then self[1]._shared:schedule() end
+  return settle(self, yield())
 end
 
 metatable.__call = methods.await
@@ -246,7 +248,7 @@ end
 -- modifiers of the next await -----------------------------------------------------------------------------
 
 local function set_decode(self, how)
-  self._decode, self._slow = how, true
+  self._decode, self[3] = how, true
   return self
 end
 
@@ -271,13 +273,13 @@ end
 ---@param s number seconds
 function methods:timeout(s)
   check.seconds(s, 1, "timeout", 2)
-  self._timeout, self._slow = s, true
+  self._timeout, self[3] = s, true
   return self
 end
 
 --- Its connection is closed rather than used again.
 function methods:prevent_pooling()
-  self._no_pool, self._slow = true, true
+  self._no_pool, self[3] = true, true
   return self
 end
 
@@ -286,16 +288,16 @@ end
 --- How many commands are queued.
 ---@return integer
 function methods:queued()
-  return self._pipeline and (self._pipeline:count()) or 0
+  return self[2] and (self[2]:count()) or 0
 end
 
 --- Forgets the queued commands.
 function methods:clear()
-  local pipeline = self._pipeline
+  local pipeline = self[2]
   if pipeline then
     pipeline:clear()
-    self._pipeline = self._own
-    if not self._own then pipelines.recycle(pipeline) end
+    self[2] = self._own
+    if not self._own then core.recycle(pipeline) end
   end
   self._patience = false
   reset_modifiers(self)
@@ -303,15 +305,15 @@ function methods:clear()
 end
 
 function methods:_pin(conn, pipeline)
-  self._conn, self._own, self._slow = conn, pipeline, true
-  self._guard = self._client._pool:guard(conn)
+  self._conn, self._own, self[3] = conn, pipeline, true
+  self._guard = self[1]._pool:guard(conn)
 end
 
 function methods:_unpin()
   if not self._conn then return end
   if self._guard then self._guard.held.conn = nil end
-  self._conn, self._own, self._guard, self._pipeline = false, false, false, false
-  self._slow = self._private_client or self._no_pool
+  self._conn, self._own, self._guard, self[2] = false, false, false, false
+  self[3] = self._private_client or self._no_pool
   self.in_transaction = false
 end
 
@@ -321,7 +323,7 @@ function methods:close()
   local conn = self._conn
   if conn then
     self:_unpin()
-    self._client._pool:release(conn, false)
+    self[1]._pool:release(conn, false)
   end
   if self._private_client then self.closed = true end
 end
@@ -329,18 +331,18 @@ end
 metatable.__close = methods.close
 
 function metatable:__tostring()
-  return ("redio.Handle(%s, %d queued)"):format(self._client.settings.address, self:queued())
+  return ("redio.Handle(%s, %d queued)"):format(self[1].settings.address, self:queued())
 end
 
 -- For redis:transaction: whether MULTI is open once what is queued is sent.
 function methods:_opens_transaction()
-  local pipeline = self._pipeline or self._own
+  local pipeline = self[2] or self._own
   return pipeline and (pipeline:session())
 end
 
 -- For redis:transaction: MULTI in front of what is queued.
 function methods:_wrap_transaction()
-  local ok, why = self._pipeline:wrap(command.find("MULTI").core)
+  local ok, why = self[2]:wrap(command.find("MULTI").core)
   if not ok then error(why, 3) end
 end
 
@@ -353,17 +355,17 @@ end
 
 --- A fresh handle.
 function M.new(client)
-  return setmetatable({ _client = client, _pipeline = false }, metatable)
+  return setmetatable({ client, false }, metatable)
 end
 
 --- A handle with a connection of its own, until it is closed.
 function M.private(client)
-  return setmetatable({ _client = client, _pipeline = false, _private_client = true, _slow = true }, metatable)
+  return setmetatable({ client, false, true, _private_client = true }, metatable)
 end
 
 --- A handle on a connection that is being greeted.
 function M.on(client, conn)
-  return setmetatable({ _client = client, _pipeline = false, _conn = conn, _greets = true, _slow = true }, metatable)
+  return setmetatable({ client, false, true, _conn = conn, _greets = true }, metatable)
 end
 
 return M

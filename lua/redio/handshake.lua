@@ -18,22 +18,20 @@ local function queue(pipeline, name, ...)
   core.encode(pipeline, command.find(name).core, ...)
 end
 
-local function results(conn, pipeline, token, collected, after_failed)
+local function results(conn, pipeline, list, token, failed)
   pipeline:reset()
   if token == core.LOST then error(conn.lost, 0) end
-  if token ~= core.FAILED then return collected[1] end
-  local failed = collected
-  for i = 1, #failed do
+  for i = 1, token == core.FAILED and #failed or 0 do
     errors.complete(failed[i], conn.address)
   end
-  return after_failed[1]
+  return list
 end
 
 --- Sends the pipeline and waits: all results in a list, error replies in their places.
 local function exchange(conn, pipeline)
-  local slot = conn:submit(pipeline, LIST)
-  conn.waiters[2 * slot + 2] = { {}, {} }
-  return results(conn, pipeline, yield())
+  local list = {}
+  conn:submit(pipeline, LIST, { list, {} })
+  return results(conn, pipeline, list, yield())
 end
 
 --- The first error of a list of results.

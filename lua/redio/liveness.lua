@@ -44,8 +44,7 @@ local function look(self, conn)
   if not conn:is_busy() or not self.patience then return end
   local left = conn.active_at + self.patience - conn.transport.now()
   if left > 0.0005 then return watch(self, left) end
-  local stage = conn.socket:unwritten() > 0 and "writing: the server reads nothing" or "waiting for a reply"
-  conn:fail(errors.new("TimeoutError", ("nothing within %g s (timeout), %s"):format(self.patience, stage),
+  conn:fail(errors.new("TimeoutError", ("nothing within %g s (timeout), %s"):format(self.patience, conn:chain_stage()),
     { address = conn.address }))
 end
 

@@ -71,7 +71,7 @@ end
 --- Waits for a place; the connection that was handed over, or true for the right to open one.
 function Pool:_wait(deadline)
   local patience = self.settings.pool_timeout
-  local transport, waiter = self.transport, {}
+  local transport, waiter = self.transport, { stage = "waiting for one of the pool" }
   local seconds = patience or math.huge
   if deadline then seconds = math.min(seconds, deadline - transport.now()) end
   local function full()

@@ -7,11 +7,14 @@
 local channel = require "redio.channel"
 local check = require "redio.check"
 local compat = require "redio.compat"
+local connection = require "redio.connection"
 local core = require "redio.core"
 local decode = require "redio.decode"
 local errors = require "redio.errors"
 local queue = require "redio.queue"
 local task = require "redio.task"
+
+local OWN = connection.OWN
 
 local M = {}
 
@@ -253,8 +256,8 @@ end
 function Receiver:_flush()
   local count = self._outgoing:count()
   if count == 0 then return end
-  local _, why = self.conn:submit(self._outgoing, 16)
-  if why then error("cannot subscribe: " .. why, 0) end
+  local slot, why = self.conn:submit(self._outgoing, OWN)
+  if slot == nil then error("cannot subscribe: " .. why, 0) end
   self._outgoing:reset()
 end
 
@@ -467,6 +470,7 @@ function Receiver:close()
     self._guard.held.conn = nil
     self.client._pool:release(conn, false)
   end
+  self._outgoing:reset()
   self:_lost(nil)
 end
 

@@ -19,6 +19,9 @@ local M = {}
 local tasks = setmetatable({}, { __mode = "k" })
 M.tasks = tasks
 
+-- connections with something in flight, kept here by connection.lua
+M.busy = {}
+
 -- how many tasks are to be cancelled when they next wait
 M.cancelling = 0
 
@@ -38,10 +41,8 @@ Task.__index = Task
 
 local finish
 
---- Resumes a coroutine and sees to the error it may end with. Never raises.
-local function resume(co, ...)
-  local ok, err = co_resume(co, ...)
-  if ok then return end
+--- Sees to the error that a coroutine has ended with: it goes to whoever joins the task, or to the host.
+local function failed(co, err)
   local task = tasks[co]
   local trace = debug.traceback(co, type(err) == "string" and err or nil)
   if type(err) == "string" then err = trace end
@@ -51,6 +52,13 @@ local function resume(co, ...)
   else
     default_host().uncaught(err)
   end
+end
+M.failed = failed
+
+--- Resumes a coroutine, whatever becomes of it. Never raises.
+local function resume(co, ...)
+  local ok, err = co_resume(co, ...)
+  if not ok then failed(co, err) end
 end
 M.resume = resume
 
@@ -155,7 +163,7 @@ end
 
 local function close_task(task, ok, ...)
   task._done, task._ok, task._values = true, ok, pack(...)
-  task._waiter, task._conn = nil, nil
+  task._waiter = nil
   if task._cancel then
     task._cancel = nil
     M.cancelling = M.cancelling - 1
@@ -220,10 +228,37 @@ function Task:await()
   return self:_result()
 end
 
---- Is the task waiting for the replies of a chain?
-local function waits_for_chain(task)
-  local conn, slot = task._conn, task._slot
-  return conn and conn.waiters[2 * slot + 1] == task._co
+-- Whoever waits for the replies of a chain is found among the connections that have some in flight: so waiting costs
+-- nothing, and only a cancellation has to look.
+local function find_chain(co)
+  for conn in pairs(M.busy) do
+    local slot = conn.core:find(conn.waiters, co)
+    if slot then return conn, slot end
+  end
+end
+
+local function abandon_chain(co)
+  local conn, slot = find_chain(co)
+  if conn then conn:abandon(slot) end
+  return conn ~= nil
+end
+
+-- What a coroutine waits for, in words, if it says so.
+local function stage_of(record)
+  local waiter = record._waiter
+  if waiter and waiter.co == record._co then return waiter.conn and waiter.conn.stage or waiter.stage end
+  local conn = find_chain(record._co)
+  return conn and conn:chain_stage()
+end
+M.abandon_chain = abandon_chain
+
+--- What the task waits for, in the waiter's words; for a chain, in the connection's.
+local function stage_of(task)
+  local waiter, co = task._waiter, task._co
+  if waiter and waiter.co == co then return waiter.conn and waiter.conn.stage or waiter.stage end
+  for conn in pairs(M.busy) do
+    if conn.core:find(conn.waiters, co) then return conn:chain_stage() end
+  end
 end
 
 --- Ends the task where it waits: there `CancelledError` is raised. A task that is not waiting just now gets it
@@ -235,11 +270,10 @@ function Task:cancel(reason)
   local waiter = self._waiter
   if self._unstarted then
     finish(self, false, self._reason or cancelled_error())
-  elseif waits_for_chain(self) then
-    self._conn:abandon(self._slot)
-    resume(self._co, CANCEL)
   elseif waiter and waiter.co == self._co then
     waiter.co = nil
+    resume(self._co, CANCEL)
+  elseif abandon_chain(self._co) then
     resume(self._co, CANCEL)
   elseif not self._cancel then
     self._cancel = true
@@ -378,8 +412,9 @@ local function leave_deadline(record, transport, timer, ok, ...)
   return ...
 end
 
---- Runs `fn(...)` in this coroutine; once `seconds` are over, `err` is raised where it waits.
-function M.with_deadline(transport, seconds, err, fn, ...)
+--- Runs `fn(...)` in this coroutine; once `seconds` are over, `err` is raised where it waits; `where(err, stage)`, if
+--- given, is told before what it waits for: the waiter's `stage`, or nil.
+function M.with_deadline(transport, seconds, err, where, fn, ...)
   local co = running()
   local record = tasks[co]
   if not record then
@@ -388,6 +423,7 @@ function M.with_deadline(transport, seconds, err, fn, ...)
   end
   local timer = transport.start_timer(seconds, function()
     record._deadline = err
+    if where then where(err, stage_of(record)) end
     record:cancel(err)
   end)
   return leave_deadline(record, transport, timer, pcall(fn, ...))
@@ -400,7 +436,7 @@ function M.with_timeout(s, fn, ...)
   check.callable(fn, 2, "with_timeout", 2)
   if not isyieldable() then return M.block(nil, M.with_timeout, s, fn, ...) end
   local err = errors.new("TimeoutError", ("not done within %g s"):format(s))
-  return M.with_deadline(default_host(), s, err, fn, ...)
+  return M.with_deadline(default_host(), s, err, nil, fn, ...)
 end
 
 return M

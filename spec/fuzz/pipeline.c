@@ -39,7 +39,7 @@ typedef struct model_command {
 
 typedef struct session {
   int in_multi, muted, skip, watching;
-  uint16_t queued[MOST]; /* ids */
+  uint16_t queued[4096]; /* ids */
   int queued_count;
 } session;
 
@@ -49,15 +49,16 @@ typedef struct model {
   session before, after;
 } model;
 
-typedef struct words {
-  redio_command command;
-  char room[64];
+/* Room for a command and its words, aligned. */
+typedef union words {
+  size_t alignment;
+  char room[sizeof(redio_command) + 64];
 } words;
 
 static char text[3 * REDIO_PIECE_MIN];
 
 static redio_command *command_of(words *w, int kind) {
-  redio_command *c = &w->command;
+  redio_command *c = (redio_command *)(void *)w->room;
   int i;
   memset(w, 0, sizeof *w);
   c->flags = kinds[kind].flags;
@@ -102,10 +103,7 @@ static int serve(session *s, const model_command *m) {
     s->watching = 1;
   } else if (s->in_multi && answered) {
     s->queued[s->queued_count++] = (uint16_t)(m->kind + 1);
-    return answered;
   }
-  if (m->kind != MULTI && m->kind != EXEC && m->kind != DISCARD && s->in_multi && answered)
-    s->queued[s->queued_count++] = (uint16_t)(m->kind + 1);
   return answered;
 }
 
@@ -185,7 +183,7 @@ static void check_expects(const redio_pipeline *p, const model *m) {
       e = check_exec(e, &s);
   }
   REQUIRE(replies == p->replies);
-  REQUIRE((const char *)e == redio_buf_head(&p->expects) + redio_buf_len(&p->expects));
+  REQUIRE((size_t)((const char *)e - redio_buf_head(&p->expects)) == redio_buf_len(&p->expects));
   REQUIRE(p->commands == (size_t)m->count);
   REQUIRE(p->now.in_multi == s.in_multi && p->now.muted == s.muted);
   REQUIRE(p->now.watching == s.watching && p->now.skip == s.skip);
@@ -232,7 +230,7 @@ static void add_command(choices *in, redio_pipeline *p, model *m) {
   c = command_of(&w, mc->kind);
   choose_arguments(in, mc);
   REQUIRE((redio_pipeline_refuses(p, c) != NULL) == is_refused(&m->after, mc->kind));
-  if (m->count == MOST - 1 || is_refused(&m->after, mc->kind))
+  if (m->count == MOST - 1 || m->after.queued_count == 4096 || is_refused(&m->after, mc->kind))
     return;
   p->pieces.count = p->closed_pieces; /* as the binding does: what was left has no refs any more */
   if (!write_command(in, p, c, mc))

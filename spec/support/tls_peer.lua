@@ -145,7 +145,7 @@ end
 
 -- The loop ------------------------------------------------------------------------------------------------
 
---- Runs the loop until `condition` answers something true, for five seconds at most; returns what it answered.
+--- Runs the loop until `condition` answers something true, which it returns; raises after five seconds.
 function M.run_until(condition)
   local timer, late = uv.new_timer(), false
   timer:start(5000, 0, function()
@@ -158,6 +158,9 @@ function M.run_until(condition)
   end
   timer:close()
   uv.run("nowait")
+  if not answer then
+    error("waited for five seconds", 2)
+  end
   return answer
 end
 

@@ -48,9 +48,8 @@ end
 function private.watch(db, mark)
   local key = PREFIX .. mark
   db:watch(key):echo(mark):await()
-  local got = db:multi():echo(mark .. 1):await()
-  local results = db:echo(mark .. 2):exec():await()
-  return { got, results[1], results[2] }, { "QUEUED", mark .. 1, mark .. 2 }
+  db:multi():echo(mark .. 1):await()
+  return db:echo(mark .. 2):exec():await(), { mark .. 1, mark .. 2 }
 end
 
 function private.pop(db, mark)
@@ -60,7 +59,8 @@ function private.pop(db, mark)
 end
 
 function private.wait(db, mark)
-  return { db:blpop(PREFIX .. "none:" .. mark, 0.01):echo(mark):await() }, { nil, mark }
+  local replies = db:blpop(PREFIX .. "none:" .. mark, 0.01):echo(mark):replies()
+  return { replies[2] }, { mark }
 end
 
 local function sorted(...)
@@ -95,7 +95,7 @@ local function settle(report, job, ok, got, expected)
   if not ok then
     kind = redio.errors.is(got) and got.kind or tostring(got)
   elseif not same(got, expected, #expected) then
-    kind = "mismatch"; local t={} for i=1,4 do t[i]=tostring(got[i]) end print(job.kind.name, table.concat(t," "))
+    kind = "mismatch"
   end
   report.ends[kind] = (report.ends[kind] or 0) + 1
 end
@@ -151,7 +151,7 @@ local function work(report, options, kinds)
   local random, co = options.random, coroutine.running()
   while not options.enough(report) do
     report.marks = report.marks + 1
-    local job = { mark = ("<%024d>"):format(report.marks), kind = random(kinds), ended = 0 }
+    local job = { mark = ("<%040d>"):format(report.marks), kind = random(kinds), ended = 0 }
     local waiting, task = false, nil
     function job.done()
       if waiting then

@@ -1,0 +1,27 @@
+-- SPDX-License-Identifier: MIT
+-- seeds.lua DIRECTORY: the cases of spec/support/resp_cases.lua as a corpus. Two bytes of choices come before
+-- the server's bytes; targets that read choices alone take all of it as such.
+
+local cases = require "spec.support.resp_cases"
+
+local directory = arg[1]
+local shapes = 42 -- targets take it modulo what they have
+
+local function write(name, bytes)
+  local file = assert(io.open(("%s/%s"):format(directory, name), "wb"))
+  file:write(bytes)
+  file:close()
+end
+
+for i, case in ipairs(cases) do
+  write(case.name, string.char(0, 1) .. case.bytes)
+  write(case.name .. "_tight", string.char(1, 5) .. case.bytes)
+  write(case.name .. "_shape", string.char(i % shapes, i % 256) .. case.bytes)
+end
+-- What typical replies look like, for each shape.
+local flat = "*4\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\nb\r\n$3\r\n2.5\r\n"
+local nested = "*2\r\n*2\r\n$1\r\na\r\n$1\r\n1\r\n*2\r\n$1\r\nb\r\n*2\r\n+x\r\n:1\r\n"
+for shape = 0, shapes - 1 do
+  write("flat_" .. shape, string.char(shape, 2) .. flat .. flat)
+  write("nested_" .. shape, string.char(shape, 3) .. nested .. nested)
+end

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/* Any reply by any shape, in any mode, to a Lua value: it is read to its end, one value at most is
+ * left, and a second time gives as much.
+ *
+ * Input: shape, mode, the server's bytes. */
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+#include "decoder.h"
+#include "fuzz.h"
+#include "lbind.h"
+#include "lvalue.h"
+
+int luaopen_redio_core(lua_State *L);
+
+enum { ERRORS = 1, PLACES, BASE = PLACES };
+
+static int build(lua_State *L) {
+  redio_builder *b = lua_touserdata(L, 1);
+  const redio_shape *shape = lua_touserdata(L, 2);
+  int inside = lua_toboolean(L, 3), count, n;
+  lua_settop(L, 0);
+  lua_pushnil(L);
+  lua_newtable(L);
+  n = redio_build(b, shape, inside);
+  count = (int)b->places_count;
+  REQUIRE(n == 0 || n == 1);
+  REQUIRE(lua_gettop(L) == BASE + n);
+  REQUIRE(count % 2 == 0 && (int)lua_rawlen(L, PLACES) == count);
+  lua_pushinteger(L, count);
+  return 1;
+}
+
+static int build_reply(lua_State *L, const redio_decoder *d, unsigned shape, unsigned mode) {
+  static const redio_expect inner[2] = {{{7, 0, 1}}, {{12, 0, 2}}};
+  redio_builder b;
+  int status, count = -1;
+  memset(&b, 0, sizeof b);
+  b.L = L;
+  b.p = redio_buf_head(&d->in);
+  b.inner = inner;
+  b.inner_count = mode >> 3 & 3 ? 2 : 0;
+  b.index = 3;
+  b.mode = mode & (REDIO_MODE_TEXT | REDIO_MODE_PLACES);
+  b.errors = ERRORS;
+  b.places = PLACES;
+  lua_pushcfunction(L, build);
+  lua_pushlightuserdata(L, &b);
+  lua_pushlightuserdata(L, (void *)redio_shapes[shape]);
+  lua_pushboolean(L, mode & 4);
+  status = lua_pcall(L, 3, 1, 0);
+  if (status == 0) {
+    REQUIRE(b.p == redio_buf_head(&d->in) + d->pos);
+    count = (int)lua_tointeger(L, -1);
+  } else { /* a reply that is too deep for Lua's stack */
+    REQUIRE(d->limits.max_depth > 128);
+  }
+  lua_settop(L, 0);
+  return count;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  static lua_State *L;
+  redio_limits limits = redio_default_limits;
+  redio_decoder d;
+  unsigned shape, mode;
+  if (size < 2)
+    return 0;
+  if (!L) {
+    L = luaL_newstate();
+    lua_pushcfunction(L, luaopen_redio_core);
+    lua_call(L, 0, 0);
+  }
+  shape = data[0] % redio_shape_count;
+  mode = data[1];
+  limits.max_elements = 4096; /* for each, a table may be made in advance */
+  limits.max_depth = mode & 0x80 ? 10000 : 128;
+  redio_decoder_init(&d, &limits);
+  redio_decoder_feed(&d, (const char *)data + 2, size - 2);
+  while (redio_decoder_next(&d) == REDIO_VALUE) {
+    int count = build_reply(L, &d, shape, mode);
+    REQUIRE(build_reply(L, &d, shape, mode) == count);
+    REQUIRE(redio_skip(redio_buf_head(&d.in)) == redio_buf_head(&d.in) + d.pos);
+    redio_decoder_consume(&d);
+  }
+  redio_decoder_free(&d);
+  return 0;
+}
