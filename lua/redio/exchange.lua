@@ -175,6 +175,7 @@ local function connection_for(self, pipeline)
 end
 
 local function refused(why)
+  if why == "state" then return errors.new("ConnectionClosedError", "connection lost", { sent = "no" }) end
   if why == "results" then
     return "these are more results than a call can return: use replies(), which returns them as one list"
   end
@@ -204,16 +205,18 @@ local function without_connection(self, pipeline, mode, tries, err)
   error(error_of(err, false), 0)
 end
 
--- The chain was not taken.
-local function not_submitted(self, conn, pipeline, mode, tries, why)
-  if why ~= "full" then
-    forsake(self, conn, pipeline)
-    error(refused(why), 0)
+-- As `conn:submit`, but waits for room.
+local function submit(self, conn, pipeline, mode, collected)
+  while true do
+    local slot, why = conn:submit(pipeline, mode, collected)
+    if slot ~= nil then return slot end
+    local ok, err = false, refused(why)
+    if why == "full" then ok, err = pcall(conn.wait_room, conn) end
+    if not ok then
+      forsake(self, conn, pipeline)
+      error(err, 0)
+    end
   end
-  local ok, err = pcall(conn.wait_room, conn)
-  if ok then return M.run(self, pipeline, mode, tries) end
-  forsake(self, conn, pipeline)
-  error(err, 0)
 end
 
 --- Sends the chain and waits; returns its results, or the list of them, as the mode says.
@@ -227,8 +230,7 @@ function M.run(self, pipeline, mode, tries)
     patience(self, conn, pipeline)
   end
   local collected = has_list(mode) and { {}, {} } or false
-  local slot, why = submit(self, conn, pipeline, is_own and mode + OWN or mode, collected)
-  if slot == nil then return not_submitted(self, conn, pipeline, mode, tries, why) end
+  local slot = submit(self, conn, pipeline, is_own and mode + OWN or mode, collected)
   if not is_own then conn, pipeline = nil, nil end
   if slot == false then -- CLIENT REPLY OFF: nothing will come
     if conn then leave_private(self, conn, pipeline) end
