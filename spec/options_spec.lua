@@ -33,7 +33,7 @@ describe("options.resolve", function()
       min_connections = 0,
       pool_timeout = 20,
       multiplex = true,
-      retry = { max = 3, base = 0.1, cap = 2 },
+      retry = { max = 3, base = 0.15, cap = 3 },
       health_check_interval = false,
       decode = "none",
       decode_mode = "none",
@@ -92,7 +92,7 @@ describe("options.resolve", function()
     assert.equal(5, settings.limits.max_depth)
     assert.equal(0, settings.database)
     settings.retry.base = 100
-    assert.equal(0.1, resolve().retry.base)
+    assert.equal(0.15, resolve().retry.base)
     assert.is_nil(given.host)
   end)
 
@@ -214,15 +214,15 @@ describe("options.resolve", function()
   describe("retry", function()
     it("is off, on, or on with bounds", function()
       assert.is_false(resolve(nil, { retry = false }).retry)
-      assert.same({ max = 3, base = 0.1, cap = 2 }, resolve(nil, { retry = true }).retry)
-      assert.same({ max = 9, base = 0.1, cap = 2 }, resolve(nil, { retry = { max = 9 } }).retry)
+      assert.same({ max = 3, base = 0.15, cap = 3 }, resolve(nil, { retry = true }).retry)
+      assert.same({ max = 9, base = 0.15, cap = 3 }, resolve(nil, { retry = { max = 9 } }).retry)
       assert.equal(0, resolve(nil, { retry = { max = 0 } }).retry.max)
     end)
 
     it("refuses bounds that are none", function()
       refuse(nil, { retry = { max = -1 } }, "'retry.max' must be an integer, 0 or more")
       refuse(nil, { retry = { base = 0 } }, "'retry.base' must be a positive number")
-      refuse(nil, { retry = { base = 3 } }, "base must not be more than cap")
+      refuse(nil, { retry = { base = 4 } }, "base must not be more than cap")
       refuse(nil, { retry = { jitter = 1 } }, "unknown option 'retry.jitter'")
       refuse(nil, { retry = 3 }, "'retry' must be true, false or a table")
     end)

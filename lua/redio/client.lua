@@ -122,6 +122,7 @@ function Client:_shared_connection()
       end,
     })
     self._shared = conn
+    self._pool:warm()
     conn:open(self._backoff:delay())
   end
   local ready, err = conn:wait_ready()
@@ -241,12 +242,13 @@ function Client:disconnect(opts)
   local shared = self._shared
   if opts and opts.idle then
     if shared and shared.ready and shared:load() == 0 then shared:close() end
-    return
+  else
+    if shared then shared:close() end
+    self._pool:each(function(conn)
+      conn:close()
+    end)
   end
-  if shared then shared:close() end
-  self._pool:each(function(conn)
-    conn:close()
-  end)
+  self.transport.flush()
 end
 
 local function in_flight(self)
@@ -283,7 +285,6 @@ function Client:close(opts)
   self._pool:stop()
   if isyieldable() and seconds > 0 then drain(self, seconds) end
   self:disconnect()
-  self.transport.flush()
 end
 
 metatable.__close = function(self)

@@ -49,7 +49,8 @@ end
 --- A connection that is not yet open.
 ---@param settings table from options.resolve
 ---@param transport table
----@param hooks table on_lost(conn, err), on_connect(conn)?, on_ready(conn)?, on_push(conn, kind, ...)?, receiver: boolean?,
+---@param hooks table on_lost(conn, err), on_connect(conn)?, on_ready(conn)?, on_push(conn, kind, ...)?,
+--- receiver: boolean?,
 --- exclusive: boolean?
 function M.new(settings, transport, hooks)
   local self = setmetatable({

@@ -24,8 +24,8 @@ local M = {}
 
 ---@class redio.Handle
 local methods = {
-  -- 1: the client; 2: the pipeline with what is queued, or false; 3: true when the next await needs more than the usual.
-  -- In the list part, for the core reads them: see core.queue and core.send.
+  -- 1: the client; 2: the pipeline with what is queued, or false; 3: true when the next await needs more than the
+  -- usual. In the list part, for the core reads them: see core.queue and core.send.
 
   -- what a handle is unless it says otherwise
   _conn = false, -- a connection of its own, while it has state there
@@ -128,6 +128,13 @@ end
 function methods:call(name, ...)
   if type(name) ~= "string" or not name:find "%S" then check.refuse(1, "call", "a command's name", name, 1) end
   return call(self, name, ...)
+end
+
+--- SELECT: the handle's `db` follows.
+function methods:select(...)
+  local db = tonumber((...))
+  if self.db then self.db = db end
+  return queue_slowly(self, command.find "SELECT", ...)
 end
 
 local function container_method(name)
@@ -324,6 +331,7 @@ function methods:close()
   if conn then
     self:_unpin()
     self[1]._pool:release(conn, false)
+    self[1].transport.flush()
   end
   if self._private_client then self.closed = true end
 end
@@ -360,7 +368,11 @@ end
 
 --- A handle with a connection of its own, until it is closed.
 function M.private(client)
-  return setmetatable({ client, false, true, _private_client = true }, metatable)
+  local settings = client.settings
+  return setmetatable({
+    client, false, true, _private_client = true,
+    address = settings.address, db = settings.database, encoding = settings.decode,
+  }, metatable)
 end
 
 --- A handle on a connection that is being greeted.

@@ -14,7 +14,9 @@ Liveness.__index = Liveness
 --- Timers hold it weakly: an idle connection must not live by them.
 function M.new(conn)
   local weak = setmetatable({ conn }, { __mode = "v" })
-  return setmetatable({ patience = conn.settings.read_timeout, conn = weak }, Liveness)
+  local settings = conn.settings
+  return setmetatable({ patience = settings.read_timeout, write_timeout = settings.write_timeout, conn = weak },
+    Liveness)
 end
 
 local function later(self, field, seconds, step)
@@ -40,11 +42,18 @@ end
 
 local watch
 
+-- How long it may take what the connection is at: to write, or to be answered.
+local function limit(self, conn)
+  local writing = conn.socket and conn.socket:unwritten() > 0
+  return writing and conn.settings.write_timeout or self.patience
+end
+
 local function look(self, conn)
-  if not conn:is_busy() or not self.patience then return end
-  local left = conn.active_at + self.patience - conn.transport.now()
+  local seconds = limit(self, conn)
+  if not conn:is_busy() or not seconds then return end
+  local left = conn.active_at + seconds - conn.transport.now()
   if left > 0.0005 then return watch(self, left) end
-  conn:fail(errors.new("TimeoutError", ("nothing within %g s (timeout), %s"):format(self.patience, conn:chain_stage()),
+  conn:fail(errors.new("TimeoutError", ("nothing within %g s (timeout), %s"):format(seconds, conn:chain_stage()),
     { address = conn.address }))
 end
 
@@ -54,7 +63,9 @@ end
 
 --- Something is in flight from now on.
 function Liveness:busy()
-  if self.patience and not self._watch then watch(self, self.patience) end
+  if self._watch then return end
+  local seconds = math.min(self.patience or math.huge, self.write_timeout or math.huge)
+  if seconds < math.huge then watch(self, seconds) end
 end
 
 --- How long a reply may take from now on; false: for ever.

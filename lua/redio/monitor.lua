@@ -106,6 +106,7 @@ function Monitor:close()
   self.closed = true
   if self._conn and not self._conn.lost then self._client._pool:release(self._conn, false) end
   self:_wake()
+  self._client.transport.flush()
 end
 
 Monitor.__close = Monitor.close

@@ -25,8 +25,9 @@ M.defaults = {
   max_queued_bytes = 64 * 1024 * 1024, -- written and not yet taken by the socket; beyond it callers wait
 }
 
--- Attempts after the first, and the bounds of the pause between them.
-local RETRY = { max = 3, base = 0.1, cap = 2 }
+-- Attempts after the first, and the bounds of the pause between them. With these, when a server that 500 clients use
+-- is away for 10 s, no tenth of a second sees more than a tenth of the connects: neither of all nor of those after.
+local RETRY = { max = 3, base = 0.15, cap = 3 }
 
 local TLS = { verify = true, min_version = "1.2" }
 

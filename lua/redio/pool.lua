@@ -6,6 +6,8 @@ local connection = require "redio.connection"
 local errors = require "redio.errors"
 local task = require "redio.task"
 
+local resume = task.resume
+
 local M = {}
 
 ---@class redio.Pool
@@ -75,7 +77,7 @@ function Pool:_wait(deadline)
   local seconds = patience or math.huge
   if deadline then seconds = math.min(seconds, deadline - transport.now()) end
   local function full()
-    local text = "all %d connections are in use and none came free within %g s (max_connections, %s)"
+    local text = "every connection is in use (max_connections = %d), and none came free within %g s (%s)"
     return errors.new("TimeoutError", text:format(self.size, math.max(seconds, 0),
       seconds == patience and "pool_timeout" or "timeout"),
       { address = self.settings.address, sent = "no" })
@@ -131,6 +133,16 @@ function Pool:acquire(deadline, extra)
   end
   if not ready then return nil, err end
   return conn
+end
+
+--- Opens connections until there are `min_connections`, for later. What becomes of them shows when they are used.
+function Pool:warm()
+  while not self.closed and self.size < self.settings.min_connections do
+    local conn = self:_open()
+    resume(coroutine.create(function()
+      if conn:wait_ready() then self:release(conn, true) end
+    end))
+  end
 end
 
 --- Gives a connection back; one whose session is not as it was in the beginning is closed.

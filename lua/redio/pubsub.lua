@@ -45,6 +45,8 @@ end
 function M.new(client, ...)
   local self = setmetatable({
     client = client,
+    address = client.settings.address,
+    db = client.settings.database,
     closed = false,
     in_pubsub = false,
     pubsub_channels = {},
@@ -300,7 +302,10 @@ function Receiver:_open()
       if receiver then receiver:_push(...) end
     end,
   })
-  if not conn then error(err, 0) end
+  if not conn then
+    self._outgoing:reset() -- it is all in _wanted
+    error(err, 0)
+  end
   if self.closed then
     self.client._pool:release(conn, false)
     return
@@ -472,6 +477,7 @@ function Receiver:close()
   end
   self._outgoing:reset()
   self:_lost(nil)
+  self.client.transport.flush()
 end
 
 Receiver.__close = Receiver.close

@@ -25,17 +25,16 @@ end
 --- Runs the script.
 ---@param keys string[]? KEYS
 ---@param args any[]? ARGV
----@return any ... its results
+---@return any its result
 function Script:__call(keys, args)
   keys, args = keys or {}, args or {}
   if type(keys) == "string" then keys = { keys } end
   if not self.sha then load_script(self) end
-  local list = handle.new(self._client):evalsha(self.sha, keys, args):replies()
-  if errors.is(list[1], "NoScriptError") then
-    return handle.new(self._client):eval(self._source, keys, args):await()
-  end
-  if errors.is(list[1]) then error(list[1], 0) end
-  return handle.result(list[1])
+  local db = handle.new(self._client):evalsha(self.sha, keys, args)
+  local ok, value = pcall(db.await, db)
+  if ok then return value end
+  if not errors.is(value, "NoScriptError") then error(value, 0) end
+  return handle.new(self._client):eval(self._source, keys, args):await()
 end
 
 return M

@@ -391,6 +391,12 @@ function M.sleep(s)
   if not isyieldable() then return M.block(nil, M.sleep, s) end
   local transport = default_host()
   local waiter = {}
+  if s == 0 then -- a turn of the loop, behind what is to start in it
+    transport.defer(function()
+      M.wake(waiter)
+    end)
+    return M.wait(waiter)
+  end
   local timer = transport.start_timer(s, function()
     M.wake(waiter)
   end)

@@ -55,7 +55,7 @@ typedef union words {
   char room[sizeof(redio_command) + 64];
 } words;
 
-static char text[3 * REDIO_PIECE_MIN];
+static char text[2 * REDIO_PIECE_MIN];
 
 static redio_command *command_of(words *w, int kind) {
   redio_command *c = (redio_command *)(void *)w->room;
@@ -202,7 +202,7 @@ static void choose_arguments(choices *in, model_command *m) {
   for (i = 0; i < m->count; i++) {
     unsigned size = pick(in, 256);
     m->args[i] = text + pick(in, 256);
-    m->lens[i] = size < 224 ? size : (size - 223) * (REDIO_PIECE_MIN / 16);
+    m->lens[i] = size < 252 ? size : REDIO_PIECE_MIN + size;
   }
 }
 
@@ -260,8 +260,16 @@ static void wrap(redio_pipeline *p, model *m) {
     serve(&m->after, m->commands + i);
 }
 
+static void check(const redio_pipeline *p, const model *m) {
+  check_output(p, m);
+  check_expects(p, m);
+}
+
 static void step(choices *in, redio_pipeline *p, model *m) {
-  switch (pick(in, 24)) {
+  unsigned what = pick(in, 24);
+  if (what >= 1 && what <= 4)
+    check(p, m);
+  switch (what) {
   case 1:
     redio_pipeline_clear(p);
     m->after = m->before;
@@ -292,15 +300,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   choices in = {data, data + size};
   redio_pipeline p;
   size_t i;
-  for (i = 0; i < sizeof text; i++)
+  for (i = text[1] ? sizeof text : 0; i < sizeof text; i++)
     text[i] = (char)(i * 31 + i / 256);
   memset(&m, 0, sizeof m);
   redio_pipeline_init(&p, &p);
-  while (!is_over(&in)) {
+  while (!is_over(&in))
     step(&in, &p, &m);
-    check_output(&p, &m);
-    check_expects(&p, &m);
-  }
+  check(&p, &m);
   redio_pipeline_free(&p);
   return 0;
 }
