@@ -336,7 +336,7 @@ end
 -- What the core tells when it has woken whom it could; true when there may be more.
 local function take(self, waiter, ...)
   if waiter then
-    task.failed(waiter, (...))
+    task.ended_by(waiter, (...))
     return true
   end
   if waiter == false then

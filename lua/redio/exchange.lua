@@ -163,7 +163,7 @@ end
 
 -- The chain will not be sent.
 local function forget(self, pipeline)
-  forget(self, pipeline)
+  if self._own == pipeline then pipeline:reset() else recycle(pipeline) end
 end
 
 -- As `route`; who is cancelled while it waits for the connection leaves nothing behind.

@@ -133,7 +133,7 @@ end
 --- SELECT: the handle's `db` follows.
 function methods:select(...)
   local db = tonumber((...))
-  if self.db then self.db = db end
+  if self._private_client then self.db = db end
   return queue_slowly(self, command.find "SELECT", ...)
 end
 

@@ -20,8 +20,8 @@ local function jitter(settings, failures)
   return math.random() * math.min(settings.cap, settings.base * 2 ^ math.min(failures - 1, 30))
 end
 
---- A connection was lost or could not be made. One that had answered after its handshake starts the count anew; a server
---- that only accepts does not.
+--- A connection was lost or could not be made. One that had answered after its handshake starts the count anew; a
+--- server that only accepts does not.
 function Backoff:failed(conn)
   if not self.settings or errors.is(conn.lost, "ConnectionForcedCloseError") then return end
   self.failures = (conn.proved and 0 or self.failures) + 1

@@ -42,7 +42,7 @@ Task.__index = Task
 local finish
 
 --- Sees to the error that a coroutine has ended with: it goes to whoever joins the task, or to the host.
-local function failed(co, err)
+local function ended_by(co, err)
   local task = tasks[co]
   local trace = debug.traceback(co, type(err) == "string" and err or nil)
   if type(err) == "string" then err = trace end
@@ -53,12 +53,12 @@ local function failed(co, err)
     default_host().uncaught(err)
   end
 end
-M.failed = failed
+M.ended_by = ended_by
 
 --- Resumes a coroutine, whatever becomes of it. Never raises.
 local function resume(co, ...)
   local ok, err = co_resume(co, ...)
-  if not ok then failed(co, err) end
+  if not ok then ended_by(co, err) end
 end
 M.resume = resume
 
@@ -251,15 +251,6 @@ local function stage_of(record)
   return conn and conn:chain_stage()
 end
 M.abandon_chain = abandon_chain
-
---- What the task waits for, in the waiter's words; for a chain, in the connection's.
-local function stage_of(task)
-  local waiter, co = task._waiter, task._co
-  if waiter and waiter.co == co then return waiter.conn and waiter.conn.stage or waiter.stage end
-  for conn in pairs(M.busy) do
-    if conn.core:find(conn.waiters, co) then return conn:chain_stage() end
-  end
-end
 
 --- Ends the task where it waits: there `CancelledError` is raised. A task that is not waiting just now gets it
 --- when it next waits. Once ended, it stays as it ended.
