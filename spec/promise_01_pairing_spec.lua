@@ -25,7 +25,7 @@ local function storm(protocol, random)
       workers = 50,
       private = true,
       cancel = 0.8,
-      longest = 0.02,
+      longest = 0.015,
     }
     clear_up()
     report.quiet = check.eventually(function()

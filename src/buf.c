@@ -2,11 +2,22 @@
 #include "buf.h"
 
 #include <stdlib.h>
-#include <string.h>
 
-enum { SMALLEST = 512, KEEP = 64 << 10 };
+enum { SMALLEST = 512, KEEP = 128 << 10 };
 
-/* A larger allocation with the live bytes at its front. What was consumed is not copied. */
+static char *allocate(redio_buf *b, size_t cap) {
+  size_t len = redio_buf_len(b);
+  char *data;
+  if (!b->head) /* a large block may grow without being copied */
+    return realloc(b->data, cap);
+  data = malloc(cap);
+  if (!data)
+    return NULL;
+  memcpy(data, b->data + b->head, len); /* and what was consumed is not */
+  free(b->data);
+  return data;
+}
+
 static int grow(redio_buf *b, size_t n) {
   size_t len = redio_buf_len(b);
   size_t cap = b->cap < SMALLEST / 2 ? SMALLEST / 2 : b->cap;
@@ -16,12 +27,9 @@ static int grow(redio_buf *b, size_t n) {
   cap = cap > (size_t)-1 / 2 ? (size_t)-1 : cap * 2;
   if (cap < len + n)
     cap = len + n;
-  data = malloc(cap);
+  data = allocate(b, cap);
   if (!data)
     return -1;
-  if (len > 0)
-    memcpy(data, redio_buf_head(b), len);
-  free(b->data);
   b->data = data;
   b->head = 0;
   b->tail = len;
@@ -29,10 +37,8 @@ static int grow(redio_buf *b, size_t n) {
   return 0;
 }
 
-char *redio_buf_reserve(redio_buf *b, size_t n) {
+char *redio_buf_make_room(redio_buf *b, size_t n) {
   size_t len = redio_buf_len(b);
-  if (b->data && b->cap - b->tail >= n)
-    return b->data + b->tail;
   /* Moving no more bytes than were consumed since the last move costs each byte O(1). */
   if (b->data && len <= b->head && b->cap - len >= n) {
     memmove(b->data, redio_buf_head(b), len);
@@ -44,22 +50,7 @@ char *redio_buf_reserve(redio_buf *b, size_t n) {
   return b->data + b->tail;
 }
 
-int redio_buf_append(redio_buf *b, const void *bytes, size_t n) {
-  char *room;
-  if (n == 0)
-    return 0;
-  room = redio_buf_reserve(b, n);
-  if (!room)
-    return -1;
-  memcpy(room, bytes, n);
-  b->tail += n;
-  return 0;
-}
-
-void redio_buf_consume(redio_buf *b, size_t n) {
-  b->head += n;
-  if (b->head < b->tail)
-    return;
+void redio_buf_emptied(redio_buf *b) {
   b->head = b->tail = 0;
   if (b->cap > KEEP)
     redio_buf_free(b);

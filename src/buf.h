@@ -4,6 +4,7 @@
 #define REDIO_BUF_H
 
 #include <stddef.h>
+#include <string.h>
 
 typedef struct redio_buf {
   char *data;
@@ -22,16 +23,37 @@ static inline char *redio_buf_head(const redio_buf *b) {
   return b->data ? b->data + b->head : NULL;
 }
 
+/* redio_buf_reserve, where there is no room yet. */
+char *redio_buf_make_room(redio_buf *b, size_t n);
+
 /* Room for n more bytes at the tail, or NULL when memory is out (the buffer is then as it was).
  * The caller writes there and adds what it wrote to `tail`. */
-char *redio_buf_reserve(redio_buf *b, size_t n);
+static inline char *redio_buf_reserve(redio_buf *b, size_t n) {
+  if (b->data && b->cap - b->tail >= n)
+    return b->data + b->tail;
+  return redio_buf_make_room(b, n);
+}
 
 /* 0, or -1 when memory is out (nothing appended). */
-int redio_buf_append(redio_buf *b, const void *bytes, size_t n);
+static inline int redio_buf_append(redio_buf *b, const void *bytes, size_t n) {
+  char *room = n ? redio_buf_reserve(b, n) : NULL;
+  if (!room)
+    return n ? -1 : 0;
+  memcpy(room, bytes, n);
+  b->tail += n;
+  return 0;
+}
 
-/* Drops n bytes from the head. An emptied buffer starts again at its front, and one that had grown
- * large gives its memory back. */
-void redio_buf_consume(redio_buf *b, size_t n);
+/* An emptied buffer starts again at its front, and one that had grown large gives its memory back.
+ */
+void redio_buf_emptied(redio_buf *b);
+
+/* Drops n bytes from the head. */
+static inline void redio_buf_consume(redio_buf *b, size_t n) {
+  b->head += n;
+  if (b->head >= b->tail)
+    redio_buf_emptied(b);
+}
 
 void redio_buf_free(redio_buf *b);
 

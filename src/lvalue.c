@@ -56,7 +56,7 @@ static unsigned char choose_shape(lua_State *L, const redio_command *c, int firs
 }
 
 /* 1: all of them can be sent as they are; 0: Lua has to help; -1: one cannot be sent, a message is
- * pushed */
+ * pushed. */
 static int check_arguments(lua_State *L, int first, int top) {
   int i, plain = 1;
   for (i = first; i <= top; i++) {
@@ -82,43 +82,51 @@ static int check_arguments(lua_State *L, int first, int top) {
   return plain;
 }
 
+static const char *reply_argument(lua_State *L, const redio_command *c, int first) {
+  if (!(c->flags & REDIO_MUTE) || lua_type(L, first) != LUA_TSTRING)
+    return NULL;
+  return lua_tostring(L, first);
+}
+
+/* 0; -1 when memory is out; or the index of the first argument that is no plain one */
 static int encode_arguments(lua_State *L, redio_pipeline *p, const redio_command *c, int first,
                             int top) {
-  int i;
-  redio_unref_pieces(L, &p->pieces, p->closed_pieces);
+  int i, failed = 0;
+  if (p->closed_pieces < p->pieces.count)
+    redio_unref_pieces(L, &p->pieces, p->closed_pieces);
   if (redio_pipeline_open(p, c, (unsigned)(top - first + 1)))
     return -1;
-  for (i = first; i <= top; i++) {
-    int failed = lua_type(L, i) == LUA_TSTRING ? encode_string(L, p, i) : encode_number(L, p, i);
-    if (failed)
-      return -1;
+  for (i = first; i <= top && !failed; i++) {
+    int type = lua_type(L, i);
+    if (type == LUA_TSTRING)
+      failed = encode_string(L, p, i);
+    else if (type == LUA_TNUMBER && lua_tonumber(L, i) == lua_tonumber(L, i))
+      failed = encode_number(L, p, i);
+    else
+      return i;
   }
+  if (failed)
+    return -1;
   return redio_pipeline_close(p, c, c->variants_count ? choose_shape(L, c, first) : c->shape,
-                              c->flags & REDIO_MUTE && top == first &&
-                                      lua_type(L, first) == LUA_TSTRING
-                                  ? lua_tostring(L, first)
-                                  : NULL);
+                              reply_argument(L, c, first));
 }
 
 int redio_encode(lua_State *L, redio_pipeline *p, const redio_command *c, int first) {
-  int top = lua_gettop(L);
-  int plain = check_arguments(L, first, top);
-  const char *refusal;
-  if (plain > 0) {
-    refusal = redio_pipeline_refuses(p, c);
-    if (!refusal && encode_arguments(L, p, c, first, top))
-      refusal = "out of memory";
-    if (!refusal) {
+  int top = lua_gettop(L), stopped = 0;
+  const char *refusal = redio_pipeline_refuses(p, c);
+  if (!refusal) {
+    stopped = encode_arguments(L, p, c, first, top);
+    if (!stopped) {
       lua_pushboolean(L, 1);
       return 1;
     }
-    lua_pushstring(L, refusal);
-    plain = -1;
+    refusal = "out of memory";
   }
   lua_pushboolean(L, 0);
-  if (!plain)
-    return 1;
-  lua_insert(L, -2);
+  if (stopped <= 0)
+    lua_pushstring(L, refusal);
+  else if (check_arguments(L, first, top) == 0)
+    return 1; /* nothing wrong that Lua could not help */
   return 2;
 }
 

@@ -171,9 +171,11 @@ static int expect(redio_pipeline *p, unsigned char shape, uint16_t id) {
   e.count = 0;
   e.reply.shape = shape;
   e.reply.id = id;
+  if (redio_buf_append(&p->expects, &e, sizeof e))
+    return -1;
   p->replies++;
   p->values += kind != REDIO_SHAPE_NOTHING && kind != REDIO_SHAPE_QUEUED;
-  return redio_buf_append(&p->expects, &e, sizeof e);
+  return 0;
 }
 
 /* Inside MULTI the command's own shape waits for EXEC. */
@@ -208,8 +210,16 @@ static int expect_command(redio_pipeline *p, const redio_command *c, unsigned ch
   return expect(p, shape, c->id);
 }
 
-int redio_pipeline_close(redio_pipeline *p, const redio_command *c, unsigned char shape,
-                         const char *reply_arg) {
+/* A command that changes nothing about the session, in a session where nothing is special. */
+static int is_usual(const redio_pipeline *p, const redio_command *c) {
+  const uint32_t flags = REDIO_MULTI | REDIO_EXEC | REDIO_DISCARD | REDIO_WATCH | REDIO_UNWATCH |
+                         REDIO_STATE | REDIO_MUTE | REDIO_SILENT;
+  return !(c->flags & flags) && !(p->now.in_multi | p->now.muted | p->now.skip);
+}
+
+/* What the session is after the command, and what replies are to come. */
+static int follow(redio_pipeline *p, const redio_command *c, unsigned char shape,
+                  const char *reply_arg) {
   redio_session before = p->now;
   size_t expects = redio_buf_len(&p->expects), replies = p->replies, values = p->values;
   if (is_answered(&p->now, c, reply_arg) && expect_command(p, c, shape)) {
@@ -220,13 +230,25 @@ int redio_pipeline_close(redio_pipeline *p, const redio_command *c, unsigned cha
     return -1;
   }
   follow_session(&p->now, c->flags);
+  return 0;
+}
+
+static void count_pieces(redio_pipeline *p) {
+  while (p->closed_pieces < p->pieces.count)
+    p->piece_bytes += p->pieces.list[p->closed_pieces++].len;
+}
+
+int redio_pipeline_close(redio_pipeline *p, const redio_command *c, unsigned char shape,
+                         const char *reply_arg) {
+  if (is_usual(p, c) ? expect(p, shape, c->id) : follow(p, c, shape, reply_arg))
+    return -1;
   if (!p->commands)
     p->first_id = c->id;
   p->commands++;
   p->flags |= c->flags;
   p->all_flags &= c->flags;
-  while (p->closed_pieces < p->pieces.count)
-    p->piece_bytes += p->pieces.list[p->closed_pieces++].len;
+  if (p->closed_pieces < p->pieces.count)
+    count_pieces(p);
   p->closed_out = redio_buf_len(&p->out);
   return 0;
 }

@@ -301,6 +301,18 @@ function Proxy:inject(direction, bytes)
   end
 end
 
+--- Lets go of what a long run would pile up: closed connections, and the bytes that came so far.
+function Proxy:forget()
+  local open = {}
+  for _, connection in ipairs(self.connections) do
+    if not connection.closed then
+      open[#open + 1] = connection
+      connection.up._seen, connection.down._seen = {}, {}
+    end
+  end
+  self.connections = open
+end
+
 --- Closes everything. May be called again.
 function Proxy:stop()
   self:deafen()

@@ -118,22 +118,30 @@ end
 
 -- The workers -----------------------------------------------------------------------------------------
 
--- A random moment: this very turn, one of the next, or some milliseconds from now.
-local function pause(random, longest)
+local function next_turn()
+  local co = coroutine.running()
+  turns.next(function()
+    assert(coroutine.resume(co))
+  end)
+  coroutine.yield()
+end
+
+-- A random moment: this very turn, one of the next, some milliseconds from now, or the one in which the request
+-- or its reply is halfway.
+local function pause(job, random, options)
   local choice = random()
-  if choice < 0.05 then
-    return
-  elseif choice < 0.3 then
-    local co = coroutine.running()
-    for _ = 1, random(4) do
-      turns.next(function()
-        coroutine.resume(co)
-      end)
-      coroutine.yield()
+  if choice < 0.1 then
+    local aim = choice < 0.05 and "half written" or "half read"
+    while job.ended == 0 and options.where:state(job.mark) ~= aim do
+      next_turn()
     end
-    return
+  elseif choice < 0.3 then
+    for _ = 1, random(4) do
+      next_turn()
+    end
+  elseif choice < 0.95 then
+    redio.sleep(random() * options.longest)
   end
-  redio.sleep(random() * longest)
 end
 
 local function cancel(report, job, task, where)
@@ -164,7 +172,7 @@ local function work(report, options, kinds)
       perform(report, job, redis, random, options)
     end)
     if random() < options.cancel then
-      pause(random, options.longest)
+      pause(job, random, options)
       if job.ended == 0 then
         cancel(report, job, task, options.where)
       end

@@ -9,7 +9,7 @@ Watch.__index = Watch
 
 --- Follows what goes through a proxy of spec.support.proxy.
 function M.watch(proxy)
-  return setmetatable({ _proxy = proxy, _flows = setmetatable({}, { __mode = "k" }) }, Watch)
+  return setmetatable({ _proxy = proxy, _known = 0, _open = {}, _flows = setmetatable({}, { __mode = "k" }) }, Watch)
 end
 
 -- Where each mark first begins and last ends in a direction; goes on where it stopped last.
@@ -47,11 +47,24 @@ local names = {
   down = { [""] = "written", half = "half read", all = "read" },
 }
 
+local function open_connections(self)
+  local all, open = self._proxy.connections, {}
+  for i = self._known + 1, #all do
+    self._open[#self._open + 1] = all[i]
+  end
+  self._known = #all
+  for _, connection in ipairs(self._open) do
+    open[#open + 1] = not connection.closed and connection or nil
+  end
+  self._open = open
+  return open
+end
+
 --- "queued" (the client has not sent it), "on its way" (no byte of it has reached the server), "half written",
 --- "written" (no byte of its reply has reached the client), "half read" or "read".
 function Watch:state(mark)
-  for _, connection in ipairs(self._proxy.connections) do
-    local sent = not connection.closed and spans_of(self, connection.up)[mark]
+  for _, connection in ipairs(open_connections(self)) do
+    local sent = spans_of(self, connection.up)[mark]
     if sent then
       local up = names.up[progress(connection.up, sent)]
       return up or names.down[progress(connection.down, spans_of(self, connection.down)[mark])]
