@@ -26,21 +26,21 @@
 #endif
 
 /* Resumes co with n arguments on its stack; what it yields or returns is left there, counted. */
+static inline int redio_resume(lua_State *co, lua_State *from, int n, int *results) {
 #if LUA_VERSION_NUM >= 504
-#define redio_resume(co, from, n, results) lua_resume(co, from, n, results)
-#elif LUA_VERSION_NUM >= 502
-#define redio_resume(co, from, n, results) redio_count(co, lua_resume(co, from, n), results)
+  return lua_resume(co, from, n, results);
 #else
-#define redio_resume(co, from, n, results)                                                         \
-  ((void)(from), redio_count(co, lua_resume(co, n), results))
+  int status;
+#if LUA_VERSION_NUM >= 502
+  status = lua_resume(co, from, n);
+#else
+  (void)from;
+  status = lua_resume(co, n);
 #endif
-
-#if LUA_VERSION_NUM < 504
-static inline int redio_count(lua_State *co, int status, int *results) {
   *results = lua_gettop(co);
   return status;
-}
 #endif
+}
 
 #if LUA_VERSION_NUM < 502
 #define lua_rawlen(L, i) lua_objlen(L, i)

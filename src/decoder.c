@@ -421,6 +421,30 @@ static const char *scan_token(redio_decoder *d, const char *p, const char *end) 
   }
 }
 
+/* The reply most often seen, "$32\r\n...\r\n", when all of it is there. Anything else, or less, or
+ * wrong, goes the long way. */
+static int next_bulk(redio_decoder *d) {
+  const char *head = redio_buf_head(&d->in);
+  size_t len = redio_buf_len(&d->in), at = 1, n = 0;
+  if (len < 6 || *head != '$' || head[1] == '0')
+    return 0;
+  for (; at < 9 && is_digit(head[at]) && at + 1 < len; at++)
+    n = n * 10 + (size_t)(head[at] - '0');
+  if (at == 1 || len - at < n + 4 || head[at] != '\r' || head[at + 1] != '\n' ||
+      head[at + 2 + n] != '\r' || head[at + 3 + n] != '\n' || n > d->limits.max_bulk)
+    return 0;
+  d->bulk = at + 2;
+  d->bulk_len = n;
+  d->pos = at + n + 4;
+  d->first = '$';
+  d->is_bulk = d->ready = 1;
+  return 1;
+}
+
+static int at_start(const redio_decoder *d) {
+  return d->pos == 0 && !d->attributed && d->scanned == 0;
+}
+
 redio_status redio_decoder_next(redio_decoder *d) {
   const char *head, *p, *end;
   if (d->dead)
@@ -429,6 +453,8 @@ redio_status redio_decoder_next(redio_decoder *d) {
     return REDIO_VALUE;
   if (d->pos == redio_buf_len(&d->in))
     return REDIO_NEED_MORE;
+  if (at_start(d) && next_bulk(d))
+    return REDIO_VALUE;
   head = redio_buf_head(&d->in);
   end = d->in.data + d->in.tail;
   for (p = head + d->pos; p < end;) {
@@ -447,7 +473,7 @@ void redio_decoder_consume(redio_decoder *d) {
     return;
   redio_buf_consume(&d->in, d->pos);
   d->pos = 0;
-  d->ready = 0;
+  d->ready = d->is_bulk = 0;
   d->first = 0;
 }
 

@@ -39,8 +39,10 @@ typedef struct redio_frame {
 typedef struct redio_decoder {
   redio_buf in;
   redio_limits limits;
-  size_t pos;          /* the scanner's place, from in.head: what is before it is validated */
-  unsigned char first; /* type of the reply being scanned, attributes aside; 0 before it */
+  size_t pos;            /* the scanner's place, from in.head: what is before it is validated */
+  unsigned char first;   /* type of the reply being scanned, attributes aside; 0 before it */
+  unsigned char is_bulk; /* the reply is one bulk string and nothing else: these are its bytes */
+  size_t bulk, bulk_len; /* where, from in.head, and how many; no token need be read */
   /* private */
   unsigned char ready; /* a whole reply lies at the head */
   unsigned char dead;

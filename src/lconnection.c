@@ -329,9 +329,23 @@ static int finish_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
   return lua_gettop(L) - AT_WAITER + 1;
 }
 
+/* One bulk string that goes onto the stack as it is: no builder is needed. */
+static int take_bulk(lua_State *L, const redio_connection *c, const redio_chain *chain) {
+  const redio_decoder *d = &c->decoder;
+  const redio_expect *e = (const redio_expect *)(const void *)redio_buf_head(&c->expects);
+  if (chain->mode & (REDIO_MODE_TEXT | REDIO_MODE_COLLECT) ||
+      redio_shapes[e->reply.shape]->kind > REDIO_SHAPE_NAME)
+    return 0;
+  luaL_checkstack(L, 16, "too many results: use replies()");
+  lua_pushlstring(L, redio_buf_head(&d->in) + d->bulk, d->bulk_len);
+  return 1;
+}
+
 static void take_reply(lua_State *L, redio_connection *c, redio_chain *chain) {
   redio_builder b;
   const redio_expect *e;
+  if (c->decoder.is_bulk && take_bulk(L, c, chain))
+    return;
   start_builder(&b, L, c);
   e = redio_connection_expected(c, &b.inner_count);
   b.inner = e + 2;

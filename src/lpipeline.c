@@ -218,17 +218,26 @@ static redio_pipeline *pipeline_of(lua_State *L, int top) {
   return p;
 }
 
-/* queue(handle, command, ...) -> true | false, why?
+/* What queuer() makes: queue(handle, ...) -> true | false, why?
  * encode into the handle's pipeline; see lsend in lconnection.c for what a handle is. false also
  * when the handle needs more than the usual. */
 static int lqueue(lua_State *L) {
-  const redio_command *c = check_command(L, 2);
+  const redio_command *c = lua_touserdata(L, lua_upvalueindex(2));
   redio_pipeline *p;
   luaL_checktype(L, 1, LUA_TTABLE);
   p = pipeline_of(L, lua_gettop(L));
   if (p)
-    return redio_encode(L, p, c, 3);
+    return redio_encode(L, p, c, 2);
   lua_pushboolean(L, 0);
+  return 1;
+}
+
+/* queuer(command) -> a function that queues it */
+static int lqueuer(lua_State *L) {
+  check_command(L, 1);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_pushvalue(L, 1);
+  lua_pushcclosure(L, lqueue, 2);
   return 1;
 }
 
@@ -340,7 +349,7 @@ static const luaL_Reg functions[] = {
     {"command", lcommand}, {"pipeline", lpipeline}, {"encode", lencode}, {NULL, NULL}};
 
 static const luaL_Reg lending[] = {
-    {"lend", llend}, {"recycle", lrecycle}, {"queue", lqueue}, {NULL, NULL}};
+    {"lend", llend}, {"recycle", lrecycle}, {"queuer", lqueuer}, {NULL, NULL}};
 
 #define LENDABLE "redio.lendable"
 

@@ -14,7 +14,7 @@ local errors = require "redio.errors"
 local exchange = require "redio.exchange"
 local task = require "redio.task"
 
-local core_queue, encode, send, DONE = core.queue, core.encode, core.send, core.DONE
+local encode, send, DONE = core.encode, core.send, core.DONE
 local TEXT, PLACES, COLLECT, LIST = connection.TEXT, connection.PLACES, connection.COLLECT, connection.LIST
 local isyieldable, yield = compat.isyieldable, coroutine.yield
 local unpack = compat.unpack
@@ -25,7 +25,7 @@ local M = {}
 ---@class redio.Handle
 local methods = {
   -- 1: the client; 2: the pipeline with what is queued, or false; 3: true when the next await needs more than the
-  -- usual. In the list part, for the core reads them: see core.queue and core.send.
+  -- usual. In the list part, for the core reads them: see core.queuer and core.send.
 
   -- what a handle is unless it says otherwise
   _conn = false, -- a connection of its own, while it has state there
@@ -92,9 +92,9 @@ local function queue_slowly(self, record, ...)
 end
 
 local function plain_method(record)
-  local descriptor = record.core
+  local core_queue = core.queuer(record.core)
   return function(self, ...)
-    if core_queue(self, descriptor, ...) then return self end
+    if core_queue(self, ...) then return self end
     return queue_slowly(self, record, ...)
   end
 end

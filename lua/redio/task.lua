@@ -15,8 +15,9 @@ local pack, unpack = compat.pack, compat.unpack
 
 local M = {}
 
--- coroutine -> task, for those that were started here
-local tasks = setmetatable({}, { __mode = "k" })
+-- coroutine -> task, for those that were started here. While it runs, its stack holds its task. Weak values, too: a
+-- task knows its coroutine, and on Lua 5.1 and LuaJIT that alone would keep both for ever.
+local tasks = setmetatable({}, { __mode = "kv" })
 M.tasks = tasks
 
 -- connections with something in flight, kept here by connection.lua
