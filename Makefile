@@ -4,6 +4,7 @@
 #   CI=1                            warnings are errors
 #   V=1                             show the compiler's commands
 #   SPEC=spec/url_spec.lua          one spec file
+#   SECONDS=600 SEED=7              how long and with which seed, for what runs at random
 #   PREFIX=dir DESTDIR=dir          where `make install` puts things
 
 LUA ?= lua5.4
@@ -82,7 +83,22 @@ install: build ## install under PREFIX (/usr/local), for a package under DESTDIR
 clean: ## remove what was built
 	rm -rf '$(BUILD)'
 
-# Below, room for what checks the core harder: asan, valgrind, fuzz, bench.
+##@ Checks that take longer
+
+chaos: setup build ## random work and random faults: 60 seconds, or SECONDS= SEED=
+	@. tools/env.sh && "$$LUA" tools/chaos.lua $(or $(SECONDS),60) $(SEED)
+
+asan: setup ## the specs on modules with AddressSanitizer and UBSan, and again with a restless GC
+	@tools/asan.sh $(SPEC)
+
+valgrind: setup build ## the specs of the core under valgrind
+	@tools/setup.sh valgrind
+	@tools/valgrind.sh $(if $(filter spec,$(SPEC)),$(CORE_SPECS),$(SPEC))
+
+fuzz: build ## each target of spec/fuzz (or TARGET=) with libFuzzer: 60 seconds, or SECONDS=
+	@tools/fuzz.sh $(or $(SECONDS),60) $(TARGET)
+
+CORE_SPECS = $(patsubst %,spec/%_spec.lua,decoder_cases arguments values commands error text)
 
 # ----------------------------------------------------------------------------------------------
 
@@ -115,5 +131,5 @@ FORCE:
 
 -include $(wildcard $(OBJ)/*.d)
 
-.PHONY: help setup build demo test lint format install clean FORCE
+.PHONY: help setup build demo test lint format install clean chaos asan valgrind fuzz FORCE
 .DELETE_ON_ERROR:

@@ -132,6 +132,22 @@ describe("Promise 4, fail closed:", function()
     end)
   end)
 
+  it("a receiver that is sent what is no message: a reply, an error", function()
+    for text, kind in pairs { ["+OK"] = "ProtocolError", [":1"] = "ProtocolError", ["-ERR no"] = "ReplyError" } do
+      local line = it_needs:proxy()
+      local redis = it_needs:client(line.url)
+      check.within(5, function()
+        local receiver = redis:pubsub "spec:p4":connect()
+        local waiting = redio.spawn(function() receiver:await() end)
+        redio.sleep(0)
+        line:inject("down", text .. "\r\n")
+        check.raises(kind, waiting.await, waiting)
+        assert.are.equal(0, redis:stats().connections)
+        receiver:close()
+      end)
+    end
+  end)
+
   it("an EVAL that is answered `-ERR a`, `+X`: the error is its own, the X is nobody's", function()
     local one = it_needs:fake(function(connection, words)
       if words[1] == "EVAL" then return "-ERR a\r\n+X\r\n" end

@@ -238,6 +238,10 @@ describe("a secure socket", function()
     local server = s_server()
     local socket = wrap(connect(server.port))
     local got = read(socket)
+    server:type("x\n")
+    peer.run_until(function()
+      return got.text == "x\n" -- so the server has read all that we sent, and ends without RST
+    end)
     server:stop()
     peer.run_until(function()
       return got.ends > 0

@@ -93,10 +93,14 @@ int redio_connection_reserve(redio_connection *c, const redio_pipeline *p) {
   return p->pieces.count ? reserve_pieces(&c->pieces, p->pieces.count) : 0;
 }
 
+uint32_t redio_connection_next_slot(const redio_connection *c) {
+  return c->unused == REDIO_NO_CHAIN ? c->chains_used : c->unused;
+}
+
 static uint32_t new_chain(redio_connection *c) {
-  uint32_t slot = c->unused;
-  if (slot == REDIO_NO_CHAIN)
-    slot = c->chains_used++;
+  uint32_t slot = redio_connection_next_slot(c);
+  if (slot == c->chains_used)
+    c->chains_used++;
   else
     c->unused = c->chains[slot].next;
   if (c->first == REDIO_NO_CHAIN)
@@ -111,10 +115,12 @@ static uint32_t new_chain(redio_connection *c) {
 static void copy_pieces(redio_connection *c, const redio_pipeline *p) {
   size_t i, base = redio_buf_len(&c->out);
   for (i = 0; i < p->closed_pieces; i++) {
-    redio_piece piece = p->pieces.list[i];
+    redio_piece piece = p->pieces.list[i], *copy = c->pieces.list + c->pieces.count++;
     piece.at += base;
-    c->pieces.list[c->pieces.count++] = piece;
+    piece.ref = copy->ref;
+    *copy = piece;
   }
+  c->pieces.spare = 0;
   c->piece_bytes += p->piece_bytes;
 }
 

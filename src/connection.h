@@ -77,9 +77,12 @@ int redio_connection_event(redio_connection *c, redio_event event);
  * out. */
 int redio_connection_reserve(redio_connection *c, const redio_pipeline *p);
 
-/* Takes the pipeline's commands over; the pipeline keeps its own copy. Refs of pieces are the
- * caller's to renew, from index `pieces.count` as it was. Returns the chain's slot, or
- * REDIO_NO_CHAIN when no reply will come. */
+/* The slot that the next chain gets. */
+uint32_t redio_connection_next_slot(const redio_connection *c);
+
+/* Takes the pipeline's commands over; the pipeline keeps its own copy. The copies of its pieces
+ * have refs of their own, which the caller has made: they are in `pieces.list` from index
+ * `pieces.count` on. Returns the chain's slot, or REDIO_NO_CHAIN when no reply will come. */
 uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigned char mode);
 
 /* Nobody waits for that chain any more. */

@@ -36,12 +36,20 @@ static int lconnection(lua_State *L) {
   return 1;
 }
 
-/* Refs of their own for the pieces that submit has just copied. */
-static void renew_refs(lua_State *L, redio_pieces *pieces, size_t from) {
+/* Gives back what was made for pieces of a chain that never came. */
+static void drop_spare_refs(lua_State *L, redio_pieces *pieces) {
+  while (pieces->spare)
+    luaL_unref(L, LUA_REGISTRYINDEX, pieces->list[pieces->count + --pieces->spare].ref);
+}
+
+/* Refs of their own for the pieces that submit is about to copy. */
+static void make_refs(lua_State *L, redio_pieces *to, const redio_pipeline *p) {
   size_t i;
-  for (i = from; i < pieces->count; i++) {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, pieces->list[i].ref);
-    pieces->list[i].ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  drop_spare_refs(L, to);
+  for (i = 0; i < p->closed_pieces; i++) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, p->pieces.list[i].ref);
+    to->list[to->count + i].ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    to->spare++;
   }
 }
 
@@ -61,18 +69,25 @@ static const char *refuses_chain(lua_State *L, const redio_connection *c, const 
   return NULL;
 }
 
-/* The chain is the connection's: its waiter is the running coroutine. Refs for its pieces are made.
- */
-static uint32_t submit(lua_State *L, redio_connection *c, redio_pipeline *p, int mode) {
-  size_t pieces = c->pieces.count;
-  uint32_t slot = redio_connection_submit(c, p, (unsigned char)mode);
-  if (c->pieces.count > pieces)
-    renew_refs(L, &c->pieces, pieces);
-  return slot;
-}
-
 static void set_cell(lua_State *L, int waiters, uint32_t slot, int which) {
   lua_rawseti(L, waiters, cell(slot, which));
+}
+
+/* The chain is the connection's, for which there is room; its waiter is the running coroutine. What
+ * else its cells hold is on the stack: pipeline, results. All that may raise when memory is out
+ * comes first: nothing has happened then. */
+static uint32_t submit(lua_State *L, redio_connection *c, redio_pipeline *p, int mode,
+                       int waiters) {
+  uint32_t slot = redio_connection_next_slot(c);
+  if (p->closed_pieces)
+    make_refs(L, &c->pieces, p);
+  if (p->replies) {
+    set_cell(L, waiters, slot, CELL_RESULTS);
+    set_cell(L, waiters, slot, CELL_PIPELINE);
+    lua_pushthread(L);
+    set_cell(L, waiters, slot, CELL_WAITER);
+  }
+  return redio_connection_submit(c, p, (unsigned char)mode);
 }
 
 /* connection:submit(pipeline, waiters, mode, collected?) -> slot, first | nil, why
@@ -96,20 +111,16 @@ static int lconnection_submit(lua_State *L) {
     return 2;
   }
   lua_settop(L, 5);
-  slot = submit(L, c, p, mode);
-  if (slot == REDIO_NO_CHAIN) {
+  if (mode & REDIO_MODE_OWN)
     lua_pushboolean(L, 0);
-  } else {
-    set_cell(L, 3, slot, CELL_RESULTS);
-    lua_pushthread(L);
-    set_cell(L, 3, slot, CELL_WAITER);
-    if (mode & REDIO_MODE_OWN)
-      lua_pushboolean(L, 0);
-    else
-      lua_pushvalue(L, 2);
-    set_cell(L, 3, slot, CELL_PIPELINE);
+  else
+    lua_pushvalue(L, 2);
+  lua_insert(L, 5);
+  slot = submit(L, c, p, mode, 3);
+  if (slot == REDIO_NO_CHAIN)
+    lua_pushboolean(L, 0);
+  else
     lua_pushinteger(L, slot);
-  }
   lua_pushboolean(L, first);
   return 2;
 }
@@ -120,7 +131,6 @@ static int lconnection_submit(lua_State *L) {
 static int lsend(lua_State *L) {
   redio_connection *c;
   redio_pipeline *p;
-  uint32_t slot;
   int first;
   lua_settop(L, 1);
   lua_rawgeti(L, 1, 3);
@@ -137,13 +147,9 @@ static int lsend(lua_State *L) {
   if (!p->replies || refuses_chain(L, c, p, 0) || redio_connection_reserve(c, p))
     return 0;
   first = !redio_buf_len(&c->out);
-  slot = submit(L, c, p, 0);
-  lua_pushthread(L);
-  set_cell(L, 6, slot, CELL_WAITER);
   lua_pushvalue(L, 3);
-  set_cell(L, 6, slot, CELL_PIPELINE);
   lua_pushboolean(L, 0);
-  set_cell(L, 6, slot, CELL_RESULTS);
+  submit(L, c, p, 0, 6);
   lua_pushboolean(L, 0);
   lua_rawseti(L, 1, 2);
   lua_pushboolean(L, 1);
@@ -221,6 +227,7 @@ static int lconnection_output(lua_State *L) {
   else
     lua_pushlstring(L, redio_buf_head(&c->out), size);
   lua_pushinteger(L, (lua_Integer)(size + c->piece_bytes));
+  drop_spare_refs(L, &c->pieces);
   redio_unref_pieces(L, &c->pieces, 0);
   redio_connection_sent(c);
   return 2;
@@ -309,6 +316,13 @@ static void push_failed(lua_State *L, const redio_chain *chain) {
   lua_insert(L, AT_RESULTS + 1);
 }
 
+/* For what is on the stack, on the waiter's. */
+static void make_room(lua_State *L) {
+  lua_State *co = lua_tothread(L, AT_WAITER);
+  if (co && !lua_checkstack(co, lua_gettop(L)))
+    luaL_error(L, "too many results: use replies()");
+}
+
 static int finish_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
   uint32_t slot = c->first;
   if (chain->mode & REDIO_MODE_COLLECT) {
@@ -321,10 +335,12 @@ static int finish_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
   if (!lua_isnil(L, AT_ERRORS))
     push_failed(L, chain);
   luaL_checkstack(L, 8, "results");
+  make_room(L);
+  give_back(L, AT_WAITERS, slot);
+  /* nothing may raise from here on: what is popped is told */
   clear_cell(L, AT_WAITERS, slot, CELL_WAITER);
   if (chain->values || chain->mode & REDIO_MODE_COLLECT)
     clear_cell(L, AT_WAITERS, slot, CELL_RESULTS);
-  give_back(L, AT_WAITERS, slot);
   redio_connection_pop(c);
   return lua_gettop(L) - AT_WAITER + 1;
 }
@@ -487,6 +503,7 @@ static int push_next(lua_State *L, redio_connection *c) {
   }
   if (!redio_decoder_error(&c->decoder))
     return 0;
+  lua_settop(L, AT_ERRORS); /* a chain that is not finished has left its waiter there */
   lua_pushnil(L);
   lua_pushstring(L, redio_decoder_error(&c->decoder));
   return 2;
@@ -571,6 +588,7 @@ static int lconnection_null(lua_State *L) {
 
 static int lconnection_gc(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
+  drop_spare_refs(L, &c->pieces);
   redio_unref_pieces(L, &c->pieces, 0);
   redio_connection_free(c);
   return 0;

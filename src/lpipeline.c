@@ -177,13 +177,13 @@ redio_pipeline *redio_lend(lua_State *L, int list) {
 void redio_recycle(lua_State *L, int list, int pipeline) {
   redio_pipeline *p = lua_touserdata(L, pipeline);
   int n = lent_count(L, list);
+  if (n < MOST_TO_LEND) { /* first, for it may raise when memory is out */
+    lua_pushvalue(L, pipeline);
+    lua_rawseti(L, list, n + 1);
+    set_count(L, list, n + 1);
+  }
   redio_unref_pieces(L, &p->pieces, 0);
   redio_pipeline_reset(p);
-  if (n == MOST_TO_LEND)
-    return;
-  lua_pushvalue(L, pipeline);
-  lua_rawseti(L, list, n + 1);
-  set_count(L, list, n + 1);
 }
 
 /* lend() -> a pipeline */
@@ -322,20 +322,25 @@ static int lpipeline_wrap(lua_State *L) {
   return 2;
 }
 
+static void warn_of(lua_State *L, size_t commands, uint16_t first_id) {
+  const char *name;
+  lua_getfield(L, LUA_REGISTRYINDEX, REDIO_NAMES);
+  lua_rawgeti(L, -1, first_id);
+  name = lua_tostring(L, -1);
+  fprintf(stderr,
+          "redio: warning: a handle was collected with %lu command%s never awaited (%s%s)\n",
+          (unsigned long)commands, commands == 1 ? "" : "s", name ? name : "?",
+          commands == 1 ? "" : ", ...");
+}
+
 static int lpipeline_gc(lua_State *L) {
   redio_pipeline *p = check_pipeline(L, 1);
-  if (p->commands && !p->submitted) {
-    const char *name;
-    lua_getfield(L, LUA_REGISTRYINDEX, REDIO_NAMES);
-    lua_rawgeti(L, -1, p->first_id);
-    name = lua_tostring(L, -1);
-    fprintf(stderr,
-            "redio: warning: a handle was collected with %lu command%s never awaited (%s%s)\n",
-            (unsigned long)p->commands, p->commands == 1 ? "" : "s", name ? name : "?",
-            p->commands == 1 ? "" : ", ...");
-  }
+  size_t forgotten = p->submitted ? 0 : p->commands;
+  uint16_t first_id = p->first_id;
   redio_unref_pieces(L, &p->pieces, 0);
   redio_pipeline_free(p);
+  if (forgotten) /* last, for it may raise when memory is out */
+    warn_of(L, forgotten, first_id);
   return 0;
 }
 

@@ -38,6 +38,7 @@ typedef struct redio_piece {
 typedef struct redio_pieces {
   redio_piece *list;
   size_t count, cap;
+  size_t spare; /* refs that are behind the last piece already */
 } redio_pieces;
 
 typedef struct redio_session {

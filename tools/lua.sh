@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# lua.sh version | cflags: about the Lua named by LUA (lua5.4): its version ("5.4"; "5.1" for
-# LuaJIT), or the compiler's flags for its headers. LUA_INCDIR names their directory outright.
+# lua.sh version | cflags | libs: about the Lua named by LUA (lua5.4): its version ("5.4"; "5.1" for
+# LuaJIT), the compiler's flags for its headers, or the linker's for programs that Lua is in.
+# LUA_INCDIR names the directory of the headers outright.
 lua=${LUA:-lua5.4}
 
 version() {
@@ -34,7 +35,19 @@ cflags() {
   exit 1
 }
 
+libs() {
+  v=$(version) || exit
+  case $lua in
+  *luajit*) names="luajit" library=luajit-5.1 ;;
+  *) names="lua$v lua-$v" library=lua$v ;;
+  esac
+  for name in $names; do
+    pkg-config --libs "$name" 2>/dev/null && return
+  done
+  echo "-l$library"
+}
+
 case $1 in
-version | cflags) "$1" ;;
-*) echo "usage: lua.sh version | cflags" >&2; exit 2 ;;
+version | cflags | libs) "$1" ;;
+*) echo "usage: lua.sh version | cflags | libs" >&2; exit 2 ;;
 esac

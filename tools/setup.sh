@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# setup.sh build|run|test|lint...: makes sure that what these need is there. On Debian and its like,
+# setup.sh build|run|test|lint|fuzz|valgrind...: makes sure that what these need is there. On Debian and its like,
 # what is missing is installed by apt-get; elsewhere it is listed. Nothing missing: no network, no root.
 cd "$(dirname "$0")/.." || exit
 LUA=${LUA:-lua5.4}
@@ -53,6 +53,21 @@ needs_of_lint() {
   need clang-format "checks the layout of the C sources" has clang-format
   need cppcheck "checks the C sources" has cppcheck
   need binutils "lists what the library exports (nm)" has nm
+}
+
+# clang itself is the caller's choice; this is the runtime that belongs to it.
+needs_of_fuzz() {
+  version=$("${CLANG:-clang}" -dumpversion) || exit
+  need "libclang-rt-${version%%.*}-dev" "libFuzzer and the sanitizers of clang" fuzzes
+}
+
+fuzzes() {
+  echo 'int LLVMFuzzerTestOneInput(const char *s, unsigned long n) { return s && n ? 0 : 0; }' |
+    "${CLANG:-clang}" -x c -fsanitize=fuzzer,address,undefined -o /dev/null - 2>/dev/null
+}
+
+needs_of_valgrind() {
+  need valgrind "looks for errors of memory" has valgrind
 }
 
 for part; do "needs_of_$part" || exit; done

@@ -9,8 +9,10 @@ local core = require "redio.core"
 local errors = require "redio.errors"
 local handshake = require "redio.handshake"
 local liveness = require "redio.liveness"
+local queue = require "redio.queue"
 local secure = require "redio.secure"
 local task = require "redio.task"
+local text = require "redio.text"
 
 local new_core = core.connection
 local resume = task.resume
@@ -25,6 +27,7 @@ local LOOK_AGAIN = 1024 * 1024
 
 -- Stages of a chain, for people.
 M.WRITING, M.READING = "writing: the server reads nothing", "waiting for a reply"
+M.ROOM = "waiting until what others write is gone: the server reads nothing"
 
 local busy = task.busy
 
@@ -64,7 +67,8 @@ function M.new(settings, transport, hooks)
     flushing = false,
     unwritten = 0, -- an upper bound, mended when it is large
     openers = {},
-    chokers = {}, -- who waits for room
+    chokers = queue.new(), -- who waits for room
+    given_up = 0, -- of these
     stage = "waiting to connect",
   }, Connection)
   self.liveness = liveness.new(self)
@@ -116,7 +120,7 @@ local function establish(self)
   local ok, err = pcall(handshake.perform, self)
   if self.lost then return end
   if not ok then
-    if not errors.is(err) then err = errors.new("ConnectionError", tostring(err), { address = self.address }) end
+    if not errors.is(err) then err = errors.new("ConnectionError", text.of_error(err), { address = self.address }) end
     return self:fail(err)
   end
   self.core:event "established"
@@ -147,8 +151,10 @@ function Connection:_connected(socket, reason)
   if not socket then return self:_cannot_connect(reason) end
   self.socket = socket
   local transport = self.transport
+  local live = self.liveness
   self._guard = compat.finalizer(function()
     transport.defer_finalizer(function()
+      live:stop()
       socket:close()
     end)
   end)
@@ -262,7 +268,7 @@ function Connection:flush()
   if self.transport.is_forked() then return self:fail(self:_forked_error()) end
   self.socket:write(data, self._on_end)
   self.unwritten = self.unwritten + size
-  if self.unwritten > LOOK_AGAIN then self:_measure() end
+  if self.unwritten >= math.min(LOOK_AGAIN, self.settings.max_queued_bytes) then self:_measure() end
 end
 
 --- Takes no more chains while too much is waiting for the network.
@@ -282,28 +288,56 @@ function Connection:_wait_for_room(most)
     self.unwritten = self.socket:unwritten()
     if self.unwritten > most / 2 then return self:_wait_for_room(most) end
     self._choked = false
-    self.core:choke(false)
-    self:_wake_chokers()
+    self:_let_in()
   end)
 end
 
-function Connection:_wake_chokers()
-  local chokers = self.chokers
-  self.chokers = {}
-  for i = 1, #chokers do
-    task.wake(chokers[i])
+-- Those who wait, first come first, while there is room; while somebody still does, newcomers wait behind him.
+function Connection:_let_in()
+  self._looking = false
+  if self._choked or self.lost then return end
+  self.core:choke(false)
+  local chokers, most = self.chokers, self.settings.max_queued_bytes
+  while chokers:count() > 0 do
+    local _, bytes = core_waiting(self.core)
+    if bytes >= most then break end
+    task.wake(chokers:pop())
+    if self.lost then return end
+  end
+  if chokers:count() > 0 then
+    self.core:choke(true)
+    self:_look_for_room()
   end
 end
 
---- Waits until submit may be tried again.
+-- Unless it is the network that is behind, the output of this turn is too large, and the next one has room.
+function Connection:_look_for_room()
+  if self._looking or self._choked then return end
+  self._looking = true
+  self.transport.defer(function()
+    self:_let_in()
+  end)
+end
+
+-- Takes those who gave up out of the queue, when they are the most of it.
+function Connection:_gave_up()
+  self.given_up = self.given_up + 1
+  if self.given_up * 2 < self.chokers:count() then return end
+  self.given_up = 0
+  self.chokers:keep(function(waiter)
+    return waiter.co
+  end)
+end
+
+--- Waits until submit may be tried again, or the connection is lost.
 function Connection:wait_room()
-  local waiter = { stage = M.WRITING }
-  self.chokers[#self.chokers + 1] = waiter
-  if not self._choked then -- it is the output of this turn that is too large
-    self.transport.defer(function()
-      if not self._choked then self:_wake_chokers() end
-    end)
+  local waiter = { stage = M.ROOM }
+  waiter.abandon = function()
+    self:_gave_up()
   end
+  self.chokers:push(waiter)
+  self.core:choke(true)
+  self:_look_for_room()
   task.wait(waiter)
 end
 
@@ -360,19 +394,20 @@ function Connection:_read(bytes)
   local ok, err = core_feed(self.core, bytes), "not enough memory"
   if ok then ok, err = pcall(pump, self) end
   self.pumping = false
-  if not ok then self:fail(errors.new("ProtocolError", tostring(err), { address = self.address })) end
+  if not ok then self:fail(errors.new("ProtocolError", text.of_error(err), { address = self.address })) end
   if self.flushing then self:flush() end
   self:_settle()
 end
 
 --- A push, or a reply that nobody asked for: then nothing on this connection can be trusted any more.
 function Connection:_unasked(is_push, ...)
-  if is_push or self.hooks.receiver then
-    local on_push = self.hooks.on_push
-    if on_push then on_push(self, ...) end
+  local hooks = self.hooks
+  if is_push or hooks.lines then
+    if hooks.on_push then hooks.on_push(self, ...) end
     return
   end
   local value = ...
+  if hooks.receiver and value == "PONG" then return end -- RESP3's answer to a health check
   if errors.is(value) then
     self:fail(errors.complete(value, self.address))
   else
@@ -451,7 +486,9 @@ function Connection:fail(err)
   for i = 1, #openers do
     task.wake(openers[i], nil, err)
   end
-  self:_wake_chokers()
+  while self.chokers:count() > 0 do
+    task.wake(self.chokers:pop())
+  end
   while tell(err, core_next(self.core, self.waiters)) do end
 end
 

@@ -175,7 +175,6 @@ local function connection_for(self, pipeline)
 end
 
 local function refused(why)
-  if why == "state" then return errors.new("ConnectionClosedError", "connection lost", { sent = "no" }) end
   if why == "results" then
     return "these are more results than a call can return: use replies(), which returns them as one list"
   end
@@ -205,11 +204,11 @@ local function without_connection(self, pipeline, mode, tries, err)
   error(error_of(err, false), 0)
 end
 
--- As `conn:submit`, but waits for room.
+-- As `conn:submit`, but waits for room; nil when the connection is lost.
 local function submit(self, conn, pipeline, mode, collected)
   while true do
     local slot, why = conn:submit(pipeline, mode, collected)
-    if slot ~= nil then return slot end
+    if slot ~= nil or conn.lost then return slot end
     local ok, err = false, refused(why)
     if why == "full" then ok, err = pcall(conn.wait_room, conn) end
     if not ok then
@@ -231,6 +230,7 @@ function M.run(self, pipeline, mode, tries)
   end
   local collected = has_list(mode) and { {}, {} } or false
   local slot = submit(self, conn, pipeline, is_own and mode + OWN or mode, collected)
+  if slot == nil then return after_loss(self, is_own and conn, pipeline, mode, tries, conn.lost, false) end
   if not is_own then conn, pipeline = nil, nil end
   if slot == false then -- CLIENT REPLY OFF: nothing will come
     if conn then leave_private(self, conn, pipeline) end

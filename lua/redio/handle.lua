@@ -197,7 +197,7 @@ end
 local function name_stage(err, stage)
   if stage == connection.READING or stage == connection.WRITING then err.sent = "maybe" end
   if stage == connection.READING then return end
-  local missed = stage == connection.WRITING and "not written" or "no connection"
+  local missed = (stage == connection.WRITING or stage == connection.ROOM) and "not written" or "no connection"
   err.message = err.message:gsub("^no reply", missed) .. (stage and ": still " .. stage or "")
 end
 

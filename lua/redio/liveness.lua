@@ -15,13 +15,17 @@ Liveness.__index = Liveness
 function M.new(conn)
   local weak = setmetatable({ conn }, { __mode = "v" })
   local settings = conn.settings
-  return setmetatable({ patience = settings.read_timeout, write_timeout = settings.write_timeout, conn = weak },
-    Liveness)
+  return setmetatable({
+    patience = settings.read_timeout,
+    write_timeout = settings.write_timeout,
+    transport = conn.transport,
+    conn = weak,
+  }, Liveness)
 end
 
 local function later(self, field, seconds, step)
   local weak = setmetatable({ self }, { __mode = "v" })
-  local transport = self.conn[1].transport
+  local transport = self.transport
   self[field] = transport.start_timer(seconds, function()
     local live = weak[1]
     local conn = live and live.conn[1]
@@ -33,8 +37,7 @@ local function later(self, field, seconds, step)
 end
 
 local function cancel(self, field)
-  local conn = self.conn[1]
-  if self[field] and conn then conn.transport.stop_timer(self[field]) end
+  if self[field] then self.transport.stop_timer(self[field]) end
   self[field] = nil
 end
 
@@ -51,6 +54,7 @@ end
 local function look(self, conn)
   local seconds = limit(self, conn)
   if not conn:is_busy() or not seconds then return end
+  if conn.paused then return watch(self, seconds) end
   local left = conn.active_at + seconds - conn.transport.now()
   if left > 0.0005 then return watch(self, left) end
   conn:fail(errors.new("TimeoutError", ("nothing within %g s (timeout), %s"):format(seconds, conn:chain_stage()),
@@ -73,6 +77,8 @@ function Liveness:set_patience(seconds)
   if self.patience == seconds then return end
   self.patience = seconds
   cancel(self, "_watch")
+  local conn = self.conn[1]
+  if conn and conn:is_busy() then self:busy() end -- awaited from within the read of the last reply
 end
 
 -- health checks -------------------------------------------------------------------------------------------

@@ -32,9 +32,10 @@ local function check_options(opts)
     if not KNOWN[name] then
       error(("unknown option '%s': there are timeout, blocking_timeout, sleep"):format(tostring(name)), 4)
     end
-    local is_seconds = type(value) == "number" and value >= 0 and value < math.huge
+    local is_number = type(value) == "number"
+    local is_seconds = is_number and value >= 0 and value < math.huge
     if not is_seconds and not (name == "blocking_timeout" and value == false) then
-      error(("option '%s' is a number of seconds, not %s"):format(name, tostring(value)), 4)
+      error(("option '%s' is a number of seconds, not %s"):format(name, is_number and tostring(value) or type(value)), 4)
     end
   end
 end

@@ -39,6 +39,7 @@ end
 function Monitor:_open()
   local conn, err = self._client._pool:acquire(nil, {
     receiver = true,
+    lines = true,
     on_push = function(_, line)
       self:_push(line)
     end,

@@ -53,7 +53,7 @@ end
 
 function Pool:_open(extra)
   local hooks = { exclusive = true, receiver = extra and extra.receiver, on_push = extra and extra.on_push,
-    on_connect = self.hooks.on_connect }
+    lines = extra and extra.lines, on_connect = self.hooks.on_connect }
   hooks.on_lost = function(conn, err)
     self.hooks.on_lost(conn)
     self:_forget(conn)

@@ -195,7 +195,10 @@ function Receiver:_confirm(kind, name)
   self.in_pubsub = next(self.pubsub_channels) ~= nil or next(self.pubsub_patterns) ~= nil or next(self._shards) ~= nil
   local view = is_off and self._views[name]
   if view then view:_wake() end
-  if self._unconfirmed == 0 then self:_wake_all() end
+  if self._unconfirmed == 0 then
+    self.conn.liveness:set_patience(false)
+    self:_wake_all()
+  end
 end
 
 function Receiver:_hold()
@@ -239,8 +242,6 @@ function Receiver:_push(kind, a, b, c)
     self:_message(a, b, c)
   elseif CONFIRMATIONS[kind] then
     self:_confirm(kind, a)
-  elseif errors.is(kind) then
-    self.conn:fail(errors.complete(kind, self.client.settings.address))
   end
 end
 
@@ -261,6 +262,10 @@ function Receiver:_flush()
   local slot, why = self.conn:submit(self._outgoing, OWN)
   if slot == nil then error("cannot subscribe: " .. why, 0) end
   self._outgoing:reset()
+  -- a message may take for ever, a confirmation not
+  local liveness = self.conn.liveness
+  liveness:set_patience(self.client.settings.read_timeout)
+  liveness:busy()
 end
 
 function Receiver:_lost(err)

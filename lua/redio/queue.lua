@@ -32,17 +32,24 @@ function M:count()
   return self.last - self.first + 1
 end
 
---- Takes an item out of the middle.
-function M:remove(item)
+--- Takes out all for which `fn(item)` is false.
+function M:keep(fn)
   local kept = M.new()
   for i = self.first, self.last do
-    if self[i] ~= item then kept:push(self[i]) end
+    if fn(self[i]) then kept:push(self[i]) end
     self[i] = nil
   end
   self.first, self.last = 1, 0
   for i = 1, kept.last do
     self:push(kept[i])
   end
+end
+
+--- Takes an item out of the middle.
+function M:remove(item)
+  self:keep(function(other)
+    return other ~= item
+  end)
 end
 
 return M

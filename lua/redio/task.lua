@@ -7,6 +7,7 @@
 local check = require "redio.check"
 local compat = require "redio.compat"
 local errors = require "redio.errors"
+local text = require "redio.text"
 local transports = require "redio.transport"
 
 local create, co_resume = coroutine.create, coroutine.resume
@@ -149,7 +150,7 @@ local function keep_error(task)
         transport.uncaught(box.err)
       end)
     else
-      io.stderr:write("redio: a task that nobody awaited failed: ", tostring(box.err), "\n")
+      io.stderr:write("redio: a task that nobody awaited failed: ", text.of_error(box.err), "\n")
     end
   end)
 end

@@ -12,6 +12,14 @@ local function escape(char)
   return NAMED[char] or ("\\x%02X"):format(char:byte())
 end
 
+---What a user's error says, whatever it is.
+---@param err any
+---@return string
+function M.of_error(err)
+  local ok, said = pcall(tostring, err)
+  return ok and said or "an error whose __tostring raises"
+end
+
 ---`text` on one line: control characters are escaped, so that no peer writes to somebody's terminal or log.
 ---@param text any
 ---@return string

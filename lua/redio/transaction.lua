@@ -36,8 +36,9 @@ end
 local function check_retries(opts)
   local retries = opts and opts.retries
   if retries == nil then return RETRIES end
-  if type(retries) ~= "number" or retries ~= retries or retries < 0 then
-    error(("option 'retries' is a number of 0 or more, not %s"):format(tostring(retries)), 4)
+  local is_number = type(retries) == "number"
+  if not is_number or retries ~= retries or retries < 0 then
+    error(("option 'retries' is a number of 0 or more, not %s"):format(is_number and retries or type(retries)), 4)
   end
   return retries
 end

@@ -128,20 +128,24 @@ static void submit(choices *in, model *m) {
   model_chain *chain = m->chains + m->count;
   redio_pipeline p;
   size_t i, pieces = m->c.pieces.count;
+  uint32_t next;
   if (m->count == MOST_CHAINS || m->c.state != REDIO_READY)
     return;
   memset(chain, 0, sizeof *chain);
   redio_pipeline_init(&p, &p);
   add_commands(in, m, &p, chain);
   REQUIRE(redio_connection_reserve(&m->c, &p) == 0);
+  next = redio_connection_next_slot(&m->c);
+  for (i = 0; i < p.pieces.count; i++)
+    m->c.pieces.list[pieces + i].ref = (int)(m->count + i);
   chain->slot = redio_connection_submit(&m->c, &p, 0);
   chain->turn = m->turn;
   REQUIRE(p.submitted && m->c.pieces.count == pieces + p.pieces.count);
   for (i = 0; i < p.pieces.count; i++)
-    REQUIRE(m->c.pieces.list[pieces + i].ref == 7);
+    REQUIRE(m->c.pieces.list[pieces + i].ref == (int)(m->count + i));
   REQUIRE((chain->slot == REDIO_NO_CHAIN) == (chain->replies == 0));
   if (chain->slot != REDIO_NO_CHAIN) {
-    REQUIRE(chain->slot < MOST_CHAINS && !m->in_use[chain->slot]);
+    REQUIRE(chain->slot == next && next < MOST_CHAINS && !m->in_use[next]);
     m->in_use[chain->slot] = 1;
     m->count++;
   }

@@ -396,7 +396,7 @@ end
 --- As a program: prints the seed and the summary.
 ---@return integer status
 function M.main(seconds, seed)
-  seed = seed or uv.hrtime() % 1000000007
+  seed = math.floor(seed or uv.hrtime() % 1000000007)
   io.stdout:write(("chaos: %g seconds, seed %d\n"):format(seconds, seed))
   io.stdout:flush()
   local report = M.run(seconds, seed)

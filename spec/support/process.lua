@@ -26,13 +26,13 @@ function process.collect()
   end
 end
 
---- What is open: descriptors by what they lead to, without the one that reads the list.
+--- What is open: descriptors, by what they lead to.
 ---@return table list
 function process.descriptors()
   local list = {}
-  local scan = assert(uv.fs_scandir "/proc/self/fd")
-  for name in uv.fs_scandir_next, scan do
-    local target = uv.fs_readlink("/proc/self/fd/" .. name)
+  -- (Asked one by one: to read the directory would itself open one.)
+  for number = 0, tonumber(process.status "FDSize") - 1 do
+    local target = uv.fs_readlink("/proc/self/fd/" .. number)
     if target then
       list[#list + 1] = target
     end

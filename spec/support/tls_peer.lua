@@ -35,6 +35,15 @@ end
 
 -- openssl s_server ----------------------------------------------------------------------------------------
 
+-- The server is killed when descriptor 3 ends, which it does by itself when whoever started it is gone.
+local GUARD = [[
+exec 4<&0 </dev/null
+openssl "$0" "$@" <&4 3<&- 4<&- &
+exec 4<&-
+read -r word <&3
+kill -KILL $!
+wait 2>/dev/null]]
+
 local OpenSSL = {}
 OpenSSL.__index = OpenSSL
 
@@ -43,20 +52,20 @@ OpenSSL.__index = OpenSSL
 ---@return table peer `port`, `output()`, `type(text)`, `stop()`
 function M.openssl(own, ...)
   local self = setmetatable({ _said = {} }, OpenSSL)
-  local input, output, errors = uv.new_pipe(false), uv.new_pipe(false), uv.new_pipe(false)
-  local args = { "60", "openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", own.cert, "-key", own.key, ... }
-  local spawned = { args = args, stdio = { input, output, errors } }
-  self._process = assert(uv.spawn("timeout", spawned, function()
+  local input, output, errors, leash = uv.new_pipe(false), uv.new_pipe(false), uv.new_pipe(false), uv.new_pipe(false)
+  local args = { "-c", GUARD, "s_server", "-accept", "127.0.0.1:0", "-cert", own.cert, "-key", own.key, ... }
+  local spawned = { args = args, stdio = { input, output, errors, leash } }
+  self._process = assert(uv.spawn("sh", spawned, function()
     self.exited = true
   end))
-  self._input, self._handles = input, { input, output, errors, self._process }
+  self._input, self._leash, self._handles = input, leash, { input, output, errors, self._process }
   for i = 2, 3 do
     self._handles[i]:read_start(function(_, text)
       self._said[#self._said + 1] = text
     end)
   end
   M.run_until(function()
-    return self:output():find("ACCEPT 127[%d.]+:%d+") or self.exited
+    return self:output():find("ACCEPT 127[%d.]+:%d+")
   end)
   self.port = tonumber(self:output():match("ACCEPT [%d.]+:(%d+)"))
   assert(self.port, self:output())
@@ -74,12 +83,12 @@ function OpenSSL:type(text)
 end
 
 function OpenSSL:stop()
-  if not self.exited then
-    self._process:kill("sigkill")
-    M.run_until(function()
-      return self.exited
-    end)
+  if not self._leash:is_closing() then
+    self._leash:close()
   end
+  M.run_until(function()
+    return self.exited
+  end)
   for _, handle in ipairs(self._handles) do
     if not handle:is_closing() then
       handle:close()

@@ -160,14 +160,14 @@ local function work(report, options, kinds)
   while not options.enough(report) do
     report.marks = report.marks + 1
     local job = { mark = ("<%040d>"):format(report.marks), kind = random(kinds), ended = 0 }
-    local waiting, task = false, nil
+    local waiting = false
     function job.done()
       if waiting then
         assert(coroutine.resume(co))
       end
     end
     local redis = options.client()
-    task = redio.spawn(function()
+    local task = redio.spawn(function()
       job.begun = true
       perform(report, job, redis, random, options)
     end)

@@ -5,6 +5,7 @@
 -- from here may raise, but for `uncaught`, which does it on purpose.
 
 local core = require "redio.core"
+local text = require "redio.text"
 local uv = require "luv"
 
 core.ignore_sigpipe() -- libuv writes without MSG_NOSIGNAL
@@ -85,9 +86,10 @@ local turn -- an idle handle: while it is active the loop does not block
 local pending, pending_count, scheduled = {}, 0, false
 
 local function run_pending()
-  local list, count = pending, pending_count
-  pending, pending_count, scheduled = {}, 0, false
   turn:stop()
+  local fresh = {} -- before the list is looked at: with a new table the collector may run finalizers, which add to it
+  local list, count = pending, pending_count
+  pending, pending_count, scheduled = fresh, 0, false
   for i = 1, count do
     list[i]()
   end
@@ -134,10 +136,11 @@ function M.flush()
   if not M.in_loop() then uv.run "nowait" end
 end
 
---- Hands an error that nobody waits for to the host: it is raised from a callback of its own.
+--- Hands an error that nobody waits for to the host: it is raised from a callback of its own. (As a text: of
+--- anything else luv says no more than "(null)".)
 function M.uncaught(err)
   M.start_timer(0, function()
-    error(err, 0)
+    error(text.of_error(err), 0)
   end)
 end
 

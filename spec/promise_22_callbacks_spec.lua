@@ -1,0 +1,248 @@
+-- SPDX-License-Identifier: MIT
+-- Promise 22, callbacks: an error of any type in user code that redio runs or resumes never ends the
+-- loop's bookkeeping or corrupts a connection, and calling back into redio from there is safe.
+
+local redio = require "redio"
+local server = require "spec.support.server"
+local check = require "spec.support.check"
+local child = require "spec.support.child"
+local stage = require "spec.support.stage"
+
+-- Errors of every type, `nil` last.
+local ERRORS = { "a string", { "a table" }, setmetatable({}, { __tostring = function() error "not even this" end }), 42,
+  true, print, redio.errors.new("WatchError", "one of redio's"), nil }
+local COUNT = 8
+
+describe("Promise 22, callbacks:", function()
+  local it_needs = stage.new()
+  local shared
+
+  setup(function()
+    shared = server.shared()
+  end)
+
+  after_each(function()
+    it_needs:clear()
+  end)
+
+  -- Where user code runs. Each entry calls `user` from within redio, awaits what came of it, and so raises
+  -- what `user` raises.
+  local entries = {
+    ["a decoder"] = function(redis, user)
+      redis():set("spec:p22", "v"):get("spec:p22"):get("spec:p22"):decoder(user):await()
+    end,
+    ["the decoder of a client"] = function(_, user)
+      it_needs:client(shared.url, { decode = user })():echo "x":await()
+    end,
+    ["json.encode"] = function(_, user)
+      it_needs:client(shared.url, { json = { encode = user, decode = user } })():set("spec:p22", { 1 }):await()
+    end,
+    ["on_connect, shared"] = function(_, user)
+      it_needs:client(shared.url, { retry = false, on_connect = user })():ping():await()
+    end,
+    ["on_connect, private"] = function(_, user)
+      it_needs:client(shared.url, { retry = false, on_connect = user }):connection():ping():await()
+    end,
+    ["on_connect, receiver"] = function(_, user)
+      it_needs:client(shared.url, { retry = false, on_connect = user }):pubsub "spec:p22":connect()
+    end,
+    ["a transaction"] = function(redis, user) redis:transaction("spec:p22", user) end,
+    ["with_connection"] = function(redis, user) redis:with_connection(user) end,
+    ["with_timeout"] = function(_, user) redio.with_timeout(1, user) end,
+    ["gather"] = function(redis, user)
+      redio.gather(function() redis():ping():await() end, user, function() redis():blpop("spec:p22:none", 1):await() end)
+    end,
+    ["a task"] = function(_, user) redio.spawn(user):await() end,
+    ["a task, after an await"] = function(redis, user)
+      redio.spawn(function()
+        redis():ping():await()
+        user()
+      end):await()
+    end,
+    ["a receiver's decoder"] = function(redis, user)
+      local receiver = redis:pubsub "spec:p22":decoder(user):connect()
+      it_needs:finally(function() receiver:close() end)
+      redis():publish("spec:p22", "m"):await()
+      receiver:await()
+    end,
+    ["a view's decoder"] = function(redis, user)
+      local receiver = redis:pubsub "spec:p22":connect()
+      it_needs:finally(function() receiver:close() end)
+      redis():publish("spec:p22", "m"):await()
+      receiver:channel "spec:p22":get { decoder = user }
+    end,
+    ["resubscribe"] = function(redis, user)
+      local line = it_needs:proxy()
+      local client = it_needs:client(line.url, { retry = { base = 0.001, cap = 0.002 } })
+      local receiver = client:pubsub "spec:p22":resubscribe(user):connect()
+      it_needs:finally(function() receiver:close() end)
+      line:cut "rst"
+      local waiting = redio.spawn(function() return receiver:await() end)
+      check.eventually(function() return redis():publish("spec:p22", "m"):await() == 1 end)
+      waiting:await()
+    end,
+    ["an iterator's body"] = function(redis, user)
+      redis():set("spec:p22", "v"):await()
+      for _ in redis:scan { match = "spec:p22*" } do
+        user()
+      end
+    end,
+  }
+
+  -- Twenty coroutines ECHO all the while: their replies stay their own, on one connection.
+  local function amid_traffic(redis, fn)
+    local tasks, over = {}, false
+    for i = 1, 20 do
+      tasks[i] = redio.spawn(function()
+        local round = 0
+        while not over do
+          round = round + 1
+          local token = i .. ":" .. round
+          assert.are.equal(token, (redis():echo(token):await()))
+        end
+      end)
+    end
+    redio.sleep(0)
+    local ok, err = pcall(fn)
+    over = true
+    for i = 1, 20 do
+      tasks[i]:await()
+    end
+    if not ok then error(err, 0) end
+  end
+
+  for name, enter in pairs(entries) do
+    it("an error of any type from " .. name, function()
+      local redis = it_needs:client(shared.url, { retry = false })
+      check.within(10, function()
+        local id = redis():client_id():await()
+        for i = 1, COUNT do
+          local sent = ERRORS[i]
+          amid_traffic(redis, function()
+            local ok, err = pcall(enter, redis, function() error(sent, 0) end)
+            assert.is_false(ok, name)
+            if name:find "on_connect" then
+              assert.is_true(redio.errors.is(err), tostring(err)) -- the connection could not be made
+            elseif type(sent) == "string" then
+              assert.matches(sent, tostring(err), 1, true)
+            else
+              assert.is_true(rawequal(sent, err), ("%s: %s"):format(name, type(err)))
+            end
+          end)
+        end
+        assert.are.equal(id, (redis():client_id():await()))
+        redis():del "spec:p22":await()
+        local stats = redis:stats()
+        assert.are.equal(0, stats.in_flight)
+        assert.are.equal(0, stats.waiting)
+      end)
+    end)
+
+    it("calling back in from " .. name, function()
+      local redis = it_needs:client(shared.url, { retry = false })
+      check.within(10, function()
+        local id, called = redis():client_id():await(), 0
+        amid_traffic(redis, function()
+          local function user()
+            called = called + 1
+            local token = "back " .. called
+            assert.are.equal(token, (redis():echo(token):await()))
+            redis:with_connection(function(db) assert.are.equal("private", (db:echo "private":await())) end)
+            assert.are.equal("task", redio.spawn(function() return redis():echo "task":await() end):await())
+            redio.sleep(0.001)
+            redis:stats()
+            return "decoded"
+          end
+          local ok, err = pcall(enter, redis, user)
+          -- (what follows may fail: such a client's own `json` is none)
+          assert(ok or redio.errors.is(err), tostring(err))
+        end)
+        assert.is_true(called > 0)
+        assert.are.equal(id, (redis():client_id():await()))
+        redis():del "spec:p22":await()
+      end)
+    end)
+  end
+
+  it("closing the client from within each of them", function()
+    for name, enter in pairs(entries) do
+      local redis = it_needs:client(shared.url, { retry = false })
+      local ok, err = pcall(check.within, 5, function()
+        redis():ping():await()
+        pcall(enter, redis, function() redis:close { drain = 0 } end)
+        check.raises("PoolClosedError", function() redis():ping():await() end)
+      end)
+      assert(ok, name .. ": " .. tostring(err))
+    end
+  end)
+
+  it("an on_connect that waits for the very client it is greeting for ends with its deadline, not in a hang", function()
+    local redis
+    redis = it_needs:client(shared.url, {
+      retry = false, connect_timeout = 0.1, on_connect = function() redis():ping():await() end,
+    })
+    check.within(5, function()
+      check.raises("TimeoutError", function() redis():ping():await() end)
+    end)
+  end)
+
+  it("a coroutine that somebody else resumes while it waits for its reply: an error there, no mix-up", function()
+    local redis = it_needs:client(shared.url, { retry = false })
+    check.within(5, function()
+      redis():ping():await()
+      for _, stranger in ipairs { 1, "OK", false, print } do
+        local co = coroutine.create(function() return redis():echo "mine":await() end)
+        assert.is_true(coroutine.resume(co))
+        local ok, err = coroutine.resume(co, stranger, "not yours")
+        assert.is_false(ok)
+        assert.matches("somebody else resumed it", tostring(err))
+        assert.are.equal("next", (redis():echo "next":await()))
+      end
+    end)
+  end)
+
+  describe("that nobody joins:", function()
+    -- What a child process says whose user code raises, with others' work going on.
+    local function outcome(code)
+      return child.run_text(([[
+        local redio = require "redio"
+        local redis = redio.Redis(os.getenv "REDIS_URL")
+        local ERRORS = { "a string", { "a table" }, redio.errors.new("WatchError", "one of redio's"), n = 4 }
+        local which = %s
+        redio.run(function()
+          %s
+          redio.sleep(0.05)
+          print(redis():echo "alive":await())
+        end)
+        redis:close()
+      ]]):format(code[1], code[2]), shared.url, 10)
+    end
+
+    for i, word in ipairs { "a string", "table: ", "one of redio's", "nil" } do
+      it("a plain coroutine's error reaches the host's policy, named: " .. word, function()
+        local output, status = outcome { i, [[
+          coroutine.wrap(function()
+            redis():ping():await()
+            error(ERRORS[which], 0)
+          end)()
+        ]] }
+        assert.matches(word, output, 1, true)
+        assert.are_not.equal(0, status)
+        assert.are_not.equal(124, status)
+      end)
+
+      it("a task's error is raised by run, and the rest goes on: " .. word, function()
+        local output, status = outcome { i, [[
+          redio.spawn(function()
+            redis():ping():await()
+            error(ERRORS[which], 0)
+          end)
+        ]] }
+        assert.matches("^alive\n", output)
+        assert.matches(word, output, 1, true)
+        assert.are_not.equal(0, status)
+        assert.are_not.equal(124, status)
+      end)
+    end
+  end)
+end)
