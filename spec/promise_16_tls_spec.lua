@@ -471,6 +471,22 @@ describe("P16 TLS:", function()
       assert.equal(2, between.accepted)
     end)
 
+    it("is collected with its connection, which ends at the server", function()
+      local options = { tls = { ca = ca }, client_name = "spec-tls-dropped" }
+      local function listed()
+        return server:cli("client", "list"):find("spec-tls-dropped", 1, true) ~= nil
+      end
+      works(redio.Redis(rediss("localhost", server.tls_port), options))
+      assert.is_true(listed())
+      redio.run(function()
+        assert.is_true(check.eventually(function()
+          collectgarbage()
+          collectgarbage()
+          return not listed()
+        end))
+      end)
+    end)
+
     it("does not load TLS for a plain connection", function()
       local output = child.run_text([[
         local redio = require "redio"

@@ -25,6 +25,12 @@ describe("Promise 22, callbacks:", function()
     it_needs:clear()
   end)
 
+  local function closing(receiver, fn, ...)
+    local ok, err = pcall(fn, ...)
+    receiver:close()
+    if not ok then error(err, 0) end
+  end
+
   -- Where user code runs. Each entry calls `user` from within redio, awaits what came of it, and so raises
   -- what `user` raises.
   local entries = {
@@ -50,7 +56,9 @@ describe("Promise 22, callbacks:", function()
     ["with_connection"] = function(redis, user) redis:with_connection(user) end,
     ["with_timeout"] = function(_, user) redio.with_timeout(1, user) end,
     ["gather"] = function(redis, user)
-      redio.gather(function() redis():ping():await() end, user, function() redis():blpop("spec:p22:none", 1):await() end)
+      redio.gather(function() redis():ping():await() end, user, function()
+        redis():blpop("spec:p22:none", 1):await()
+      end)
     end,
     ["a task"] = function(_, user) redio.spawn(user):await() end,
     ["a task, after an await"] = function(redis, user)
@@ -61,25 +69,28 @@ describe("Promise 22, callbacks:", function()
     end,
     ["a receiver's decoder"] = function(redis, user)
       local receiver = redis:pubsub "spec:p22":decoder(user):connect()
-      it_needs:finally(function() receiver:close() end)
       redis():publish("spec:p22", "m"):await()
-      receiver:await()
+      closing(receiver, receiver.await, receiver)
     end,
     ["a view's decoder"] = function(redis, user)
       local receiver = redis:pubsub "spec:p22":connect()
-      it_needs:finally(function() receiver:close() end)
+      local view = receiver:channel "spec:p22"
       redis():publish("spec:p22", "m"):await()
-      receiver:channel "spec:p22":get { decoder = user }
+      closing(receiver, view.get, view, { decoder = user })
     end,
-    ["resubscribe"] = function(redis, user)
+    ["resubscribe"] = function(_, user)
+      local publisher = it_needs:client(shared.url)
       local line = it_needs:proxy()
       local client = it_needs:client(line.url, { retry = { base = 0.001, cap = 0.002 } })
-      local receiver = client:pubsub "spec:p22":resubscribe(user):connect()
-      it_needs:finally(function() receiver:close() end)
-      line:cut "rst"
+      local receiver = client:pubsub "spec:p22:again":resubscribe(user):connect()
       local waiting = redio.spawn(function() return receiver:await() end)
-      check.eventually(function() return redis():publish("spec:p22", "m"):await() == 1 end)
-      waiting:await()
+      redio.sleep(0)
+      line:cut "rst"
+      redio.sleep(0.01)
+      check.eventually(function()
+        return waiting:status() ~= "waiting" or publisher():publish("spec:p22:again", "m"):await() == 1
+      end)
+      closing(receiver, waiting.await, waiting)
     end,
     ["an iterator's body"] = function(redis, user)
       redis():set("spec:p22", "v"):await()
@@ -123,6 +134,8 @@ describe("Promise 22, callbacks:", function()
             assert.is_false(ok, name)
             if name:find "on_connect" then
               assert.is_true(redio.errors.is(err), tostring(err)) -- the connection could not be made
+            elseif name == "json.encode" then
+              assert.matches("SET", tostring(err)) -- it is a call that was wrong, at the caller's line
             elseif type(sent) == "string" then
               assert.matches(sent, tostring(err), 1, true)
             else
@@ -231,6 +244,7 @@ describe("Promise 22, callbacks:", function()
         assert.are_not.equal(124, status)
       end)
 
+      -- (of a table lua5.4 itself says no more than that it is one)
       it("a task's error is raised by run, and the rest goes on: " .. word, function()
         local output, status = outcome { i, [[
           redio.spawn(function()
@@ -239,7 +253,7 @@ describe("Promise 22, callbacks:", function()
           end)
         ]] }
         assert.matches("^alive\n", output)
-        assert.matches(word, output, 1, true)
+        assert.matches(word:match "^%S[^:]*", output, 1, true)
         assert.are_not.equal(0, status)
         assert.are_not.equal(124, status)
       end)

@@ -10,7 +10,7 @@ check() {
 }
 
 check luacheck luacheck --quiet --no-color .luacheckrc .busted lua spec tools $(ls -d examples bench 2>/dev/null || :) rockspec/*.rockspec
-check clang-format clang-format --dry-run -Werror --ferror-limit=10 src/*.c src/*.h
+check clang-format clang-format --dry-run -Werror --ferror-limit=10 src/*.[ch] $(ls spec/*/*.[ch] 2>/dev/null || :)
 check cppcheck cppcheck --quiet --std=c99 --enable=warning,performance,portability --inline-suppr \
   --error-exitcode=1 --suppress=missingIncludeSystem src
 check laws "${LUA:-lua5.4}" tools/laws.lua

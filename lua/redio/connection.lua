@@ -86,7 +86,7 @@ function M.new(settings, transport, hooks)
   self._on_end = function(reason, certain)
     local conn = weak.self
     if not conn or conn.lost then return end
-    if certain and reason and not conn.ready then return conn:_cannot_connect(reason) end
+    if certain and reason and not conn.ready then return conn:_cannot_connect(reason, true) end
     if not conn:_listen_first() then conn:fail(conn:_closed_error(reason)) end
   end
   return self
@@ -141,8 +141,10 @@ end
 -- lost on the way: so the second time we let it speak first.
 local LISTEN_SECONDS = 0.1
 
-function Connection:_cannot_connect(reason)
-  self:fail(errors.new("ConnectionError", "cannot connect: " .. reason, { address = self.address }))
+--- `permanent`: the next attempt would end the same way.
+function Connection:_cannot_connect(reason, permanent)
+  self:fail(errors.new("ConnectionError", "cannot connect: " .. reason,
+    { address = self.address, permanent = permanent }))
 end
 
 function Connection:_connected(socket, reason)

@@ -12,8 +12,26 @@ json.decode_invalid_numbers(false)
 json.encode_invalid_numbers(false)
 json.encode_sparse_array(true)
 
+local function decimal_point()
+  return ("%.1f"):format(0.5):sub(2, -2)
+end
+
+local known_point = decimal_point()
+
+-- cjson asks for the locale's decimal point in `new` alone; after a change it would write 1,5.
+local function in_any_locale(fn)
+  return function(value)
+    local point = decimal_point()
+    if point ~= known_point then
+      cjson.new()
+      known_point = point
+    end
+    return fn(value)
+  end
+end
+
 --- The JSON library that is used unless `options.json` brings another.
-M.json = { encode = json.encode, decode = json.decode }
+M.json = { encode = in_any_locale(json.encode), decode = in_any_locale(json.decode) }
 
 local function whole_number(s)
   if not s:find "^%-?%d+$" or s:find "^%-?0%d" then return nil end

@@ -44,7 +44,7 @@ function M.put_value(call, value, what)
   if kind == "table" or kind == "boolean" then
     local ok, json = pcall(call.encode, value)
     if not ok then
-      M.refuse(call, "%s cannot be written as JSON: %s", what, tostring(json))
+      M.refuse(call, "%s cannot be written as JSON: %s", what, text.of_error(json))
     end
     M.put(call, json)
   elseif kind == "string" or kind == "number" then

@@ -4,6 +4,7 @@
 local client = require "redio.client"
 local core = require "redio.core"
 local errors = require "redio.errors"
+local gather = require "redio.gather"
 local task = require "redio.task"
 local url = require "redio.url"
 local version = require "redio.version"
@@ -13,7 +14,7 @@ return {
   Redis = client.new,
   run = task.run,
   spawn = task.spawn,
-  gather = task.gather,
+  gather = gather.gather,
   sleep = task.sleep,
   with_timeout = task.with_timeout,
   parse_url = url.parse,

@@ -35,7 +35,8 @@ local function check_options(opts)
     local is_number = type(value) == "number"
     local is_seconds = is_number and value >= 0 and value < math.huge
     if not is_seconds and not (name == "blocking_timeout" and value == false) then
-      error(("option '%s' is a number of seconds, not %s"):format(name, is_number and tostring(value) or type(value)), 4)
+      local said = is_number and tostring(value) or type(value)
+      error(("option '%s' is a number of seconds, not %s"):format(name, said), 4)
     end
   end
 end

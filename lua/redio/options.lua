@@ -89,6 +89,9 @@ local function settle_tls(settings, fields)
     return false
   end
   local tls = overlay(TLS, fields)
+  if tls.key and not tls.cert then
+    fail("tls.key is the key of a certificate: tls.cert is missing")
+  end
   if settings.path and tls.verify and not tls.server_name then
     fail("TLS over a unix socket needs the name on the certificate: redis+unix+tls://name/path or tls.server_name")
   end

@@ -35,7 +35,7 @@ end
 
 --- Whether a chain of which nothing was sent may wait for another connection, `tries` times so far.
 function Backoff:may_retry_unsent(err, tries)
-  if not self.settings or tries >= self.settings.max then return false end
+  if not self.settings or tries >= self.settings.max or err.permanent then return false end
   if errors.is(err, "ConnectionError") then
     return not errors.is(err, "TimeoutError") and not errors.is(err, "ConnectionForcedCloseError")
   end

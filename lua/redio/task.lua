@@ -322,60 +322,13 @@ function M.spawn(fn, ...)
   return task
 end
 
--- Starts one function of a group; `on_end` hears of its end.
-local function start_member(fn, on_end)
+--- Starts a task of a group at once; `on_end(task)` hears of its end, and of its error nobody else.
+function M.start_member(fn, on_end)
   local task = setmetatable({ _done = false, _joined = true, _on_end = on_end }, Task)
   task._co = create(body)
   tasks[task._co] = task
   resume(task._co, task, fn)
   return task
-end
-
-local function cancel_all(group)
-  for i = 1, #group do
-    group[i]:cancel()
-  end
-end
-
--- Starts all, and waits until all have ended or one has failed: that one.
-local function run_group(fns, count, group)
-  local left, failed, joiner = count, nil, {}
-  local function on_end(task)
-    left = left - 1
-    if not task._ok then failed = failed or task end
-    if failed or left == 0 then M.wake(joiner) end
-  end
-  for i = 1, count do
-    if failed then return failed end
-    group[i] = start_member(fns[i], on_end)
-  end
-  if left > 0 and not failed then
-    joiner.abandon = function()
-      cancel_all(group)
-    end
-    M.wait(joiner)
-  end
-  return failed
-end
-
---- Runs functions side by side.
----@return any ... the first result of each, in order. The first error cancels the others and is raised.
-function M.gather(...)
-  local count, fns, group = select("#", ...), { ... }, {}
-  for i = 1, count do
-    check.callable(fns[i], i, "gather", 2)
-  end
-  if not isyieldable() then return M.block(nil, M.gather, ...) end
-  local failed = run_group(fns, count, group)
-  if failed then
-    cancel_all(group)
-    error(failed._values[1], 0)
-  end
-  local results = {}
-  for i = 1, count do
-    results[i] = group[i]._values[1]
-  end
-  return unpack(results, 1, count)
 end
 
 --- Waits for so many seconds.

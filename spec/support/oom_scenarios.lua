@@ -231,7 +231,7 @@ local function replies(state)
   return table.concat(out)
 end
 
-local function take_next(state, waiter, ...)
+local function take_next(waiter, ...)
   if waiter then
     resume(waiter, ...)
     return true
@@ -240,7 +240,7 @@ local function take_next(state, waiter, ...)
 end
 
 local function pump(state)
-  while take_next(state, state.connection:next(state.waiters)) do end
+  while take_next(state.connection:next(state.waiters)) do end
 end
 
 local function wake(state)

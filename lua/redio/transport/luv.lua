@@ -51,13 +51,42 @@ function M.in_loop()
   return uv.loop_mode() ~= nil
 end
 
-local function close_open(handle)
-  if not handle:is_closing() then handle:close() end
+-- A handle that is closing when the Lua state is closed crashes luv 1.44, and a program may say os.exit(0, true) in any
+-- callback. So handles are closed where the loop finishes that at once, with nobody's code between: in its check phase.
+local doomed, is_doomed = {}, {}
+local sweeper, wakeful -- a check handle, and an idle one by which the loop comes to it without blocking
+
+local function is_open(handle)
+  if is_doomed[handle] then return false end
+  -- one that somebody else has closed (uv.walk) is no handle any more, and says so by an error
+  local ok, closing = pcall(handle.is_closing, handle)
+  return ok and not closing
 end
 
-local function close(handle)
-  -- one that somebody else has closed (uv.walk) is no handle any more, and says so by an error
-  if handle then pcall(close_open, handle) end
+local function sweep()
+  sweeper:stop()
+  wakeful:stop()
+  local list = doomed
+  doomed, is_doomed = {}, {}
+  for i = 1, #list do
+    if is_open(list[i]) then list[i]:close() end
+  end
+end
+
+local function start_sweeper()
+  sweeper = sweeper or uv.new_check()
+  wakeful = wakeful or uv.new_idle()
+  sweeper:start(sweep)
+  wakeful:start(function() end)
+end
+
+--- `quiet` is the method by which it stops calling back until then.
+local function close(handle, quiet)
+  if not handle or not is_open(handle) then return end
+  if quiet then handle[quiet](handle) end
+  is_doomed[handle] = true
+  doomed[#doomed + 1] = handle
+  if #doomed == 1 then pcall(start_sweeper) end -- (fails while the Lua state is being closed, which closes all)
 end
 
 --- Calls `fn` once, `seconds` from now.
@@ -66,42 +95,46 @@ function M.start_timer(seconds, fn)
   local timer = uv.new_timer()
   uv.update_time()
   timer:start(math.ceil(seconds * 1000), 0, function()
-    close(timer)
+    close(timer, "stop")
     fn()
   end)
   return timer
 end
 
 function M.stop_timer(timer)
-  close(timer)
+  close(timer, "stop")
 end
 
 --- Whether a timer alone keeps the loop running.
 function M.timer_counts(timer, counts)
-  if timer:is_closing() then return end
+  if not is_open(timer) then return end
   if counts then timer:ref() else timer:unref() end
 end
 
 local turn -- an idle handle: while it is active the loop does not block
 local pending, pending_count, scheduled = {}, 0, false
+-- What finalizers deferred. They run in the middle of anything, under LuaJIT even between a count and what is stored
+-- by it: so nobody but they adds to this list.
+local collected = {}
 
 local function run_pending()
   turn:stop()
-  local fresh = {} -- before the list is looked at: with a new table the collector may run finalizers, which add to it
   local list, count = pending, pending_count
-  pending, pending_count, scheduled = fresh, 0, false
+  pending, pending_count, scheduled = {}, 0, false
+  local late = collected
+  collected = {}
   for i = 1, count do
     list[i]()
   end
-end
-
-local function add_pending(fn)
-  pending_count = pending_count + 1
-  pending[pending_count] = fn
+  local i = 1
+  while late[i] do
+    late[i]()
+    i = i + 1
+  end
 end
 
 local function schedule()
-  if scheduled or pending_count == 0 then return end
+  if scheduled or (pending_count == 0 and #collected == 0) then return end
   scheduled = true
   if not turn then turn = uv.new_idle() end
   turn:start(run_pending)
@@ -109,14 +142,15 @@ end
 
 --- Calls `fn` in the next turn of the loop.
 function M.defer(fn)
-  add_pending(fn)
+  pending_count = pending_count + 1
+  pending[pending_count] = fn
   schedule()
 end
 
 --- The same for a finalizer, which may run in the middle of anything, also while the Lua state is being closed:
 --- then `fn` is never called, for luv 1.44 crashes on handles that are closed there.
 function M.defer_finalizer(fn)
-  add_pending(fn)
+  collected[#collected + 1] = fn
   if M.in_loop() then schedule() end
 end
 
@@ -156,11 +190,11 @@ end
 ---@param on_error fun(reason: string) called when a write fails, with every write the same function
 function Socket:write(data, on_error)
   local handle = self._handle
-  if handle:is_closing() then return end
+  if not is_open(handle) then return end
   local callback = self._written
   if not callback then
     callback = function(err)
-      if err and not handle:is_closing() then on_error(reason(err)) end
+      if err and is_open(handle) then on_error(reason(err)) end
     end
     self._written = callback
   end
@@ -185,23 +219,23 @@ end
 
 --- Leaves what comes in the kernel until `read_start`.
 function Socket:read_stop()
-  if not self._handle:is_closing() then self._handle:read_stop() end
+  if is_open(self._handle) then self._handle:read_stop() end
 end
 
 --- Bytes written that the kernel has not taken yet.
 function Socket:unwritten()
-  return self._handle:is_closing() and 0 or self._handle:get_write_queue_size()
+  return is_open(self._handle) and self._handle:get_write_queue_size() or 0
 end
 
 --- Whether this socket alone keeps the loop running.
 function Socket:counts(counts)
   local handle = self._handle
-  if handle:is_closing() then return end
+  if not is_open(handle) then return end
   if counts then handle:ref() else handle:unref() end
 end
 
 function Socket:close()
-  close(self._handle)
+  close(self._handle, "read_stop")
 end
 
 ---@class redio.luv.Attempt a connection that is being made

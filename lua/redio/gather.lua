@@ -1,0 +1,57 @@
+-- SPDX-License-Identifier: MIT
+-- Functions side by side: all of them, or the first error.
+
+local check = require "redio.check"
+local compat = require "redio.compat"
+local task = require "redio.task"
+
+local M = {}
+
+local function cancel_all(group)
+  for i = 1, #group do
+    group[i]:cancel()
+  end
+end
+
+-- Starts all, and waits until all have ended or one has failed: that one.
+local function run_group(fns, count, group)
+  local left, failed, joiner = count, nil, {}
+  local function on_end(member)
+    left = left - 1
+    if not member._ok then failed = failed or member end
+    if failed or left == 0 then task.wake(joiner) end
+  end
+  for i = 1, count do
+    if failed then return failed end
+    group[i] = task.start_member(fns[i], on_end)
+  end
+  if left > 0 and not failed then
+    joiner.abandon = function()
+      cancel_all(group)
+    end
+    task.wait(joiner)
+  end
+  return failed
+end
+
+--- Runs functions side by side.
+---@return any ... the first result of each, in order. The first error cancels the others and is raised.
+function M.gather(...)
+  local count, fns, group = select("#", ...), { ... }, {}
+  for i = 1, count do
+    check.callable(fns[i], i, "gather", 2)
+  end
+  if not task.can_wait() then return task.block(nil, M.gather, ...) end
+  local failed = run_group(fns, count, group)
+  if failed then
+    cancel_all(group)
+    error(failed._values[1], 0)
+  end
+  local results = {}
+  for i = 1, count do
+    results[i] = group[i]._values[1]
+  end
+  return compat.unpack(results, 1, count)
+end
+
+return M
