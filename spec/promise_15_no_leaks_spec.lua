@@ -47,16 +47,20 @@ describe("Promise 15, no leaks:", function()
     end
     check.within(60, function()
       run(WARM_UP)
-      local before = process.holdings()
-      run(rounds)
-      local after = process.holdings()
-      for _, what in ipairs { "descriptors", "handles", "registry" } do
-        assert.is_true(after[what] <= before[what],
-          ("%s: %d, then %d after %d rounds"):format(what, before[what], after[what], rounds))
+      local before, lua, resident
+      -- What leaks grows every time; what the allocator keeps does not.
+      for _ = 1, 3 do
+        before = process.holdings()
+        run(rounds)
+        local after = process.holdings()
+        for _, what in ipairs { "descriptors", "handles", "registry" } do
+          assert.is_true(after[what] <= before[what],
+            ("%s: %d, then %d after %d rounds"):format(what, before[what], after[what], rounds))
+        end
+        lua, resident = after.lua - before.lua, after.resident - before.resident
+        if lua < 64 * 1024 and resident < MIB then return end
       end
-      local lua, resident = after.lua - before.lua, after.resident - before.resident
-      assert.is_true(lua < 64 * 1024, ("%.0f bytes of Lua's more"):format(lua))
-      assert.is_true(resident < MIB, ("%.0f KiB resident more"):format(resident / 1024))
+      error(("after %d rounds %.0f bytes of Lua's more, %.0f KiB resident"):format(rounds, lua, resident / 1024), 0)
     end)
   end
 

@@ -29,6 +29,7 @@ chmod +x "$dir/${LUA##*/}.$$" && mv "$dir/${LUA##*/}.$$" "$dir/${LUA##*/}"
 export LUA="$dir/${LUA##*/}" BUILD
 export ASAN_OPTIONS="abort_on_error=0:detect_leaks=1:exitcode=99:${ASAN_OPTIONS}"
 export UBSAN_OPTIONS="print_stacktrace=1:${UBSAN_OPTIONS}"
+export REDIO_SANITIZED=1
 status=0
 tools/test.sh "$@" || status=1
 [ -z "${AGAIN-1}" ] || REDIO_SETPAUSE=0 tools/test.sh "$@" || status=1

@@ -100,16 +100,17 @@ function Client:_closed_error()
   return errors.new("PoolClosedError", "the client is closed", { address = self.settings.address, sent = "no" })
 end
 
+-- The next chain takes a new shared connection; this one closes when what is in flight is in.
+function Client:_leave_shared()
+  local conn = self._shared
+  self._shared, self[1] = nil, false
+  if conn then conn:retire() end
+end
+
 -- The shared connection, ready; opened when there is none.
 function Client:_shared_connection()
   if self.closed then return nil, self:_closed_error() end
   local conn = self._shared
-  if conn and conn.stale and not conn.lost then
-    -- answered as a read-only replica: the next one may find the master
-    self._shared, self[1] = nil, false
-    conn:retire()
-    conn = nil
-  end
   if not conn then
     conn = connection.new(self.settings, self.transport, {
       on_connect = self._on_connect,

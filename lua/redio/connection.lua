@@ -147,10 +147,10 @@ function Connection:_cannot_connect(reason, permanent)
     { address = self.address, permanent = permanent }))
 end
 
-function Connection:_connected(socket, reason)
+function Connection:_connected(socket, reason, permanent)
   self._attempt = nil
   if self.lost then return socket and socket:close() end
-  if not socket then return self:_cannot_connect(reason) end
+  if not socket then return self:_cannot_connect(reason, permanent) end
   self.socket = socket
   local transport = self.transport
   local live = self.liveness
@@ -182,8 +182,8 @@ function Connection:_secure(socket)
   self._attempt = nil
   if self.lost then return socket:close() end
   self.stage = "in the TLS handshake (is it a port for TLS?)" -- to redis-server's plain one it is half a request
-  local function done(secured, reason)
-    self:_connected(secured, reason)
+  local function done(secured, reason, certain)
+    self:_connected(secured, reason, certain)
   end
   self._attempt = secure.wrap(socket, self.settings, done, self.transport)
 end

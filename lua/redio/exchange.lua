@@ -18,7 +18,7 @@ local unpack = compat.unpack
 local M = {}
 
 -- Ends one exchange on a connection of the handle's own: keeps it while it has state, else gives it back.
-local function leave_private(self, conn, pipeline)
+local function leave_private(self, conn, pipeline, is_done_with)
   if self._greets then return recycle(pipeline) end
   local in_multi, watching, dirty = pipeline:session()
   self._busy = false
@@ -29,7 +29,7 @@ local function leave_private(self, conn, pipeline)
     return
   end
   self:_unpin()
-  self[1]._pool:release(conn, not self._no_pool)
+  self[1]._pool:release(conn, not (self._no_pool or is_done_with))
   recycle(pipeline)
 end
 
@@ -71,7 +71,6 @@ local function complete(client, failed, count, replies)
     errors.complete(failed[i], client.settings.address)
   end
   local first = failed[1]
-  if first.kind == "ReadOnlyError" and client._shared then client._shared.stale = true end
   first.replies = replies
   return first
 end
@@ -123,11 +122,26 @@ local function interrupted(self, conn, pipeline, token)
   error(reason, 0)
 end
 
+-- Whether the connection is of no more use: it leads to a read-only replica, where the next one may find the master,
+-- or the server is about to hang up on what it could not read.
+local function is_done_with(failed)
+  for i = 1, #failed do
+    local err = failed[i]
+    if err.code == "READONLY" or (err.code == "ERR" and (err.message or ""):find "^Protocol error") then return true end
+  end
+  return false
+end
+
 --- Everything but plain success: what the wait ended with instead. `conn` and `pipeline` are given where they are the
 --- handle's own; those of the shared connection are the core's.
 local function unhappy(self, conn, pipeline, mode, tries, token, ...)
   if token == FAILED then
-    if conn then leave_private(self, conn, pipeline) end
+    local done_with = is_done_with((...))
+    if conn then
+      leave_private(self, conn, pipeline, done_with)
+    elseif done_with then
+      self[1]:_leave_shared()
+    end
     return with_errors(self, mode, ...)
   end
   if token == LOST then return after_loss(self, conn, pipeline, mode, tries, ...) end

@@ -102,18 +102,18 @@ function M.wrap(socket, settings, done, transport)
 end
 
 -- The handshake is over.
-function Socket:_settle(ok, reason)
+function Socket:_settle(ok, reason, certain)
   local done = self._done
   self._hold.self, self._done = nil, nil
   if not ok then self:close() end
-  if done then done(ok and self or nil, reason) end
+  if done then done(ok and self or nil, reason, certain) end
 end
 
 function Socket:_shake_hands()
   local ok, why = self._engine:handshake()
   self:_send()
   if ok == false or self._closed then return end
-  if not ok then return self:_settle(false, why) end
+  if not ok then return self:_settle(false, why, true) end
   self._open = true
   local early = self._early
   self._early, self._early_bytes = nil, 0
@@ -176,7 +176,7 @@ end
 -- Nothing more will come. `certain`: TLS itself failed, which it would do again.
 function Socket:_end(reason, certain)
   if self._closed then return end
-  if not self._open then return self:_settle(false, reason) end
+  if not self._open then return self:_settle(false, reason, certain) end
   local on_end = self._on_end
   self._on_data, self._on_end = nil, nil
   self:_pause()

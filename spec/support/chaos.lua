@@ -238,15 +238,17 @@ local function check_rest(world)
   end
 end
 
+-- How many, and what they are.
 local function open_files()
-  local pipe = io.popen(("ls /proc/%d/fd"):format(uv.os_getpid()))
-  local _, n = pipe:read("*a"):gsub("\n", "")
+  local pipe = io.popen(("ls -l /proc/%d/fd | sed -n 's/.* \\([0-9]* -> .*\\)/\\1/p'"):format(uv.os_getpid()))
+  local text, n = pipe:read("*a"):gsub("\n", ", ")
   pipe:close()
-  return n
+  return n, text
 end
 
 local function measure()
-  local m = { handles = 0, files = open_files(), registry = 0 }
+  local m = { handles = 0, registry = 0 }
+  m.files, m.open = open_files()
   uv.walk(function(handle)
     m.handles = m.handles + (handle:is_closing() and 0 or 1)
   end)
@@ -267,6 +269,15 @@ local function excess(world, before)
     if after[what] > before[what] then
       said[#said + 1] = ("%s: %d before, %d after"):format(what, before[what], after[what])
     end
+  end
+  if after.files > before.files then
+    said[#said + 1] = after.open
+  end
+  if after.handles > before.handles then
+    uv.walk(function(handle)
+      local due = handle.get_due_in and handle:get_due_in()
+      said[#said + 1] = tostring(handle):match "^[%w_]+" .. (due and (" due in %d ms"):format(due) or "")
+    end)
   end
   local alive = 0
   for _ in pairs(world.tracked) do
@@ -339,7 +350,7 @@ function M.run(seconds, seed)
   math.randomseed(seed)
   uv.new_tcp():close() -- with its first socket, and its first turn, the loop gets things of its own
   redio.run(function()
-    redio.spawn(redio.sleep, 0):await()
+    redio.spawn(redio.sleep, 0.001):await()
   end)
   collectgarbage()
   local before, world = measure(), nil

@@ -132,7 +132,8 @@ local function launch(self)
     if read_file(self.dir .. "/exited") then
       return "dead"
     end
-    return answers(self) and "up"
+    -- under load it may answer before the guard has noted its process
+    return answers(self) and read_file(self.dir .. "/pid") and "up"
   end)
   self.pid = tonumber(read_file(self.dir .. "/pid"))
   return state == "up"

@@ -4,6 +4,7 @@
 -- luv calls back on the main coroutine, and an error that escapes a callback ends the process: nothing that is called
 -- from here may raise, but for `uncaught`, which does it on purpose.
 
+local compat = require "redio.compat"
 local core = require "redio.core"
 local text = require "redio.text"
 local uv = require "luv"
@@ -39,11 +40,26 @@ function M.now()
 end
 
 local process = uv.os_getpid()
+local shares_list = true -- with whom it may be that forked
 
 --- Whether this is the child of a process that had the loop: its sockets, and the kernel's list of them, are the
 --- parent's, and nothing may touch them here.
 function M.is_forked()
-  return uv.os_getpid() ~= process
+  if uv.os_getpid() == process then return false end
+  if shares_list then
+    shares_list = false
+    core.leave_epoll(uv.backend_fd())
+  end
+  return true
+end
+
+-- A child that leaves closes its sockets, and so takes them off the list that the parent still needs. Finalizers run
+-- in reverse order, so what is made right after a handle runs before it goes.
+local guards = setmetatable({}, { __mode = "k" })
+
+local function guard(handle)
+  guards[handle] = compat.finalizer(M.is_forked)
+  return handle
 end
 
 --- Whether the loop is running, so that nobody may run it once more.
@@ -267,7 +283,7 @@ end
 function Attempt:_next()
   local address = table.remove(self._addresses, 1)
   if not address then return self:_finish(nil, self._error) end
-  local handle = uv.new_tcp()
+  local handle = guard(uv.new_tcp())
   self._handle = handle
   local ok, err = handle:connect(address, self._port, function(failure)
     if not failure then
@@ -301,7 +317,7 @@ function Attempt:_resolve(host)
 end
 
 function Attempt:_open_path(path)
-  local handle = uv.new_pipe(false)
+  local handle = guard(uv.new_pipe(false))
   self._handle = handle
   local _, err = handle:connect(path, function(failure)
     self:_connected(handle, failure)
