@@ -214,7 +214,11 @@ local function look_plain(redis)
   assert.same({ "LATENCY", "HISTOGRAM", "incr" }, { slow[1][4][1]:upper(), slow[1][4][2]:upper(), slow[1][4][3] })
   assert.same({ "incr", "n" }, { slow[2][4][1]:lower(), slow[2][4][2] })
   local _, latest, history = db:debug("SLEEP", 0.005):latency_latest():latency_history("command"):await()
-  assert.equal("command", latest[1][1])
+  local events = {}
+  for _, event in ipairs(latest) do -- a slow machine may add a fork
+    events[event[1]] = true
+  end
+  assert.is_true(events.command)
   assert.equal("number", type(history[1][2]))
 end
 

@@ -218,6 +218,7 @@ describe("Promise 22, callbacks:", function()
     -- What a child process says whose user code raises, with others' work going on.
     local function outcome(code)
       return child.run_text(([[
+        io.stdout:setvbuf "no"
         local redio = require "redio"
         local redis = redio.Redis(os.getenv "REDIS_URL")
         local ERRORS = { "a string", { "a table" }, redio.errors.new("WatchError", "one of redio's"), n = 4 }
@@ -244,7 +245,7 @@ describe("Promise 22, callbacks:", function()
         assert.are_not.equal(124, status)
       end)
 
-      -- (of a table lua5.4 itself says no more than that it is one)
+      -- (of a table or nil the interpreter itself says no more than that it is one, if that)
       it("a task's error is raised by run, and the rest goes on: " .. word, function()
         local output, status = outcome { i, [[
           redio.spawn(function()
@@ -253,7 +254,7 @@ describe("Promise 22, callbacks:", function()
           end)
         ]] }
         assert.matches("^alive\n", output)
-        assert.matches(word:match "^%S[^:]*", output, 1, true)
+        if i ~= 2 and i ~= 4 then assert.matches(word, output, 1, true) end
         assert.are_not.equal(0, status)
         assert.are_not.equal(124, status)
       end)

@@ -136,12 +136,19 @@ static int lcommand(lua_State *L) {
   return 1;
 }
 
-/* pipeline() -> an empty pipeline */
-static int lpipeline(lua_State *L) {
+static redio_pipeline *new_pipeline(lua_State *L) {
   redio_pipeline *p = lua_newuserdatauv(L, sizeof *p, 0);
   redio_pipeline_init(p, &redio_pipeline_tag);
   luaL_getmetatable(L, "redio.pipeline");
   lua_setmetatable(L, -2);
+  return p;
+}
+
+/* pipeline(quiet?) -> an empty pipeline; a quiet one may be dropped with commands in it and says
+ * nothing */
+static int lpipeline(lua_State *L) {
+  int quiet = lua_toboolean(L, 1);
+  new_pipeline(L)->quiet = (unsigned char)quiet;
   return 1;
 }
 
@@ -164,7 +171,7 @@ static void set_count(lua_State *L, int list, int n) {
 redio_pipeline *redio_lend(lua_State *L, int list) {
   int n = lent_count(L, list);
   if (!n) {
-    lpipeline(L);
+    new_pipeline(L);
   } else {
     lua_rawgeti(L, list, n);
     lua_pushnil(L);
@@ -335,7 +342,7 @@ static void warn_of(lua_State *L, size_t commands, uint16_t first_id) {
 
 static int lpipeline_gc(lua_State *L) {
   redio_pipeline *p = check_pipeline(L, 1);
-  size_t forgotten = p->submitted ? 0 : p->commands;
+  size_t forgotten = p->submitted || p->quiet ? 0 : p->commands;
   uint16_t first_id = p->first_id;
   redio_unref_pieces(L, &p->pieces, 0);
   redio_pipeline_free(p);

@@ -65,6 +65,7 @@ typedef struct redio_pipeline {
   uint32_t flags;     /* of all of them */
   uint32_t all_flags; /* that every one of them has */
   uint16_t first_id;
+  unsigned char quiet; /* nobody is told when it is dropped with commands */
   unsigned char submitted;
   redio_session now, base; /* after the queued commands; before them */
 } redio_pipeline;

@@ -54,7 +54,7 @@ function M.new(client, ...)
     _shards = {},
     _wanted = { channel = {}, pattern = {}, shard = {} },
     _unconfirmed = 0,
-    _outgoing = core.pipeline(),
+    _outgoing = core.pipeline(true), -- what is wanted is kept in _wanted
     _messages = queue.new(),
     _held = 0, -- messages in all queues
     _waiters = queue.new(),

@@ -9,16 +9,15 @@ local process = {}
 ---@param field string
 ---@return number|string
 function process.status(field)
-  for line in io.lines "/proc/self/status" do
-    local value = line:match("^" .. field .. ":%s*(.*)$")
-    if value and field:find "^Vm" and os.getenv "REDIO_SANITIZED" then
-      return 0 -- sanitizers keep what is freed, and more: what is resident says nothing of us
-    elseif value then
-      local kilobytes = value:match "^(%d+) kB$"
-      return kilobytes and tonumber(kilobytes) * 1024 or value
-    end
+  local file = assert(io.open("/proc/self/status", "r"))
+  local text = file:read "*a"
+  file:close()
+  local value = text:match("\n" .. field .. ":%s*([^\n]*)")
+  if not value then
+    error("no line '" .. field .. "' in /proc/self/status")
   end
-  error("no line '" .. field .. "' in /proc/self/status")
+  local kilobytes = value:match "^(%d+) kB$"
+  return kilobytes and tonumber(kilobytes) * 1024 or value
 end
 
 --- Collects what can be collected; more than once, for finalizers free what others hold.
