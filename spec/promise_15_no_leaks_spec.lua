@@ -101,6 +101,7 @@ describe("Promise 15, no leaks:", function()
       redio.sleep(i % 4 < 2 and 0 or 0.001)
       redis:close { drain = 0 }
       pcall(waiting.await, waiting)
+      mute.connections, mute.requests = {}, {}
     end)
   end)
 

@@ -70,7 +70,7 @@ local ENDINGS = {
   ["os.exit(0, true)"] = "state() print 'end' os.exit(0, true)",
   ["os.exit(0, true) inside the loop"] = "redio.run(function() state() print 'end' os.exit(0, true) end)",
   ["all dropped and collected, then the end"] = [[
-    state() keep = nil collectgarbage() collectgarbage() collectgarbage() uv.run "nowait" collectgarbage() print 'end']],
+    state() keep = nil collectgarbage() collectgarbage() uv.run "nowait" collectgarbage() print 'end']],
   ["an error"] = "state() print 'end' error({}, 0)",
 }
 

@@ -41,5 +41,6 @@ void redio_recycle(lua_State *L, int list, int pipeline);
 void redio_open_pipeline(lua_State *L);
 void redio_open_connection(lua_State *L);
 void redio_open_decoder(lua_State *L);
+void redio_open_process(lua_State *L);
 
 #endif

@@ -208,6 +208,7 @@ end })
 -- No socket, no clock, no thread, no locale: what is left of the standard library.
 local pure_headers = set([[assert.h errno.h float.h inttypes.h limits.h math.h stdarg.h stdbool.h
   stddef.h stdint.h stdio.h stdlib.h string.h]])
+local process_headers = set("fcntl.h signal.h unistd.h sys/epoll.h")
 local lua_headers = set("lua.h lauxlib.h lualib.h luajit.h")
 
 local function check_include(path, number, header, quotes)
@@ -224,8 +225,8 @@ local function check_include(path, number, header, quotes)
     if pure then
       breach("pure C knows no Lua", place, "<%s> belongs to the binding", header)
     end
-  elseif header == "signal.h" and base(path) == "lcore.c" then
-    return -- core.ignore_sigpipe, which a transport that writes asks for
+  elseif process_headers[header] and base(path) == "lprocess.c" then
+    return -- what a transport arranges with its process
   elseif not pure_headers[header] then
     breach("C does no I/O", place, "<%s> is none of the headers without socket, clock or thread", header)
   end
