@@ -264,6 +264,20 @@ describe("When the server", function()
     end
   end)
 
+  it("said why and reset before we wrote: the failed write is not the reason that is told", function()
+    local peer = it_needs:fake(function() return "+OK\r\n" end)
+    local redis = it_needs:client(peer.url, { retry = false })
+    check.within(5, function()
+      redis():call("X"):await()
+      peer.connections[1].handle:try_write "-ERR you are not wanted any more\r\n"
+      peer.connections[1]:reset()
+      -- in the same turn of the loop: nothing of it has been read yet
+      local ok, err = pcall(function() redis():incr "k":await() end)
+      assert.is_false(ok)
+      assert.matches("you are not wanted any more", tostring(err))
+    end)
+  end)
+
   it("refuses EXEC: ExecAbortError; finds a watched key changed: false", function()
     local shared = server.shared()
     local redis, other = it_needs:client(shared.url), it_needs:client(shared.url)

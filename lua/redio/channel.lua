@@ -37,11 +37,7 @@ function Channel:_push(message)
 end
 
 function Channel:_wake()
-  local waiters = self._waiters
-  self._waiters = queue.new()
-  for i = waiters.first, waiters.last do
-    task.wake(waiters[i])
-  end
+  self._waiters:drain(task.wake)
 end
 
 -- Waits until there is a message (true) or there will be none (false).

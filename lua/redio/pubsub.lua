@@ -247,11 +247,7 @@ end
 
 --- Those who wait look again at how things are.
 function Receiver:_wake_all()
-  local waiters = self._waiters
-  self._waiters = queue.new()
-  for i = waiters.first, waiters.last do
-    task.wake(waiters[i])
-  end
+  self._waiters:drain(task.wake)
 end
 
 -- the connection ------------------------------------------------------------------------------------------

@@ -32,6 +32,18 @@ function M:count()
   return self.last - self.first + 1
 end
 
+--- Calls `fn` with each item, oldest first, after taking all of them out: what is added meanwhile stays.
+function M:drain(fn)
+  local items = {}
+  for i = self.first, self.last do
+    items[#items + 1], self[i] = self[i], nil
+  end
+  self.first, self.last = 1, 0
+  for i = 1, #items do
+    fn(items[i])
+  end
+end
+
 --- Takes out all for which `fn(item)` is false.
 function M:keep(fn)
   local kept = M.new()

@@ -210,12 +210,23 @@ function Socket:write(data, on_error)
   local callback = self._written
   if not callback then
     callback = function(err)
-      if err and is_open(handle) then on_error(reason(err)) end
+      if err then self:_cannot_write(reason(err), on_error) end
     end
     self._written = callback
   end
   local ok, err = uv.write(handle, data, callback)
-  if not ok then on_error(reason(err)) end
+  if not ok then self:_cannot_write(reason(err), on_error) end
+end
+
+-- What the peer said before it hung up may not be read yet, and is the better reason: the loop looks for it before
+-- the second turn from now.
+function Socket:_cannot_write(why, on_error)
+  if not is_open(self._handle) then return end
+  M.defer(function()
+    M.defer(function()
+      if is_open(self._handle) then on_error(why) end
+    end)
+  end)
 end
 
 --- Reads from now on.
