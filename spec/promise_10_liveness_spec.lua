@@ -50,9 +50,9 @@ describe("Promise 10, liveness:", function()
           check.within(10, function()
             redis():ping():await()
             redis():blpop("spec:p10:none", 0.01):await() -- leaves one in the pool
-            assert.are.equal(2, redis:stats().idle)
+            assert.are.equal(2, redis:stats().connections)
             redio.sleep(3 * INTERVAL)
-            assert.are.equal(2, redis:stats().idle) -- healthy ones stay
+            assert.are.equal(2, redis:stats().connections) -- healthy ones stay
             assert.are.equal(0, redis:stats().reconnects)
             die()
             local seconds = seconds_until_none(redis)

@@ -112,6 +112,43 @@ describe("Promise 13, write memory:", function()
     end)
   end)
 
+  it("who waited for room and gave up is forgotten", function()
+    local one = stoppable()
+    local redis = it_needs:client(one.url, { max_queued_bytes = 1024, timeout = false })
+    check.within(30, function()
+      redis():ping():await()
+      one:pause()
+      local value = ("v"):rep(MIB)
+      local filling = {}
+      for i = 1, 10 do
+        filling[i] = redio.spawn(function() redis():set(PREFIX .. "filling", value):await() end)
+      end
+      redio.sleep(0.02)
+      local function give_up(rounds)
+        for _ = 1, rounds do
+          local tasks = {}
+          for i = 1, 100 do
+            tasks[i] = redio.spawn(function()
+              check.raises("TimeoutError", function() redis():set(PREFIX .. i, "x"):timeout(0.001):await() end)
+            end)
+          end
+          for i = 1, 100 do
+            tasks[i]:await()
+          end
+        end
+        process.collect()
+        return collectgarbage "count"
+      end
+      local before = give_up(20)
+      local after = give_up(100)
+      assert.is_true(after - before < 200, ("10,000 callers left %.0f KiB behind"):format(after - before))
+      one:resume()
+      for i = 1, 10 do
+        filling[i]:await()
+      end
+    end)
+  end)
+
   it("who waits for room is told when the connection is lost, the client closed, or time is up", function()
     local one = stoppable()
     local redis = it_needs:client(one.url, { max_queued_bytes = MIB, timeout = false, retry = false })

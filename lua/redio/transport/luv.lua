@@ -317,6 +317,8 @@ function Attempt:_resolve(host)
   end
   uv.getaddrinfo(host, nil, { socktype = "stream" }, function(err, found)
     if not self._done then return end
+    -- a machine without a hosts file has a loopback all the same (RFC 6761, 6.3)
+    if err and host:lower() == "localhost" then err, found = nil, { { addr = "127.0.0.1" }, { addr = "::1" } } end
     if err then return self:_finish(nil, reason(err)) end
     self._addresses = {}
     for i = 1, #found do
