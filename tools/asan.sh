@@ -22,7 +22,7 @@ dir=$(cd "$BUILD" && pwd)
 cat >"$dir/${LUA##*/}.$$" <<END
 #!/bin/sh
 export LD_PRELOAD='$runtimes'
-exec '$(command -v "$LUA")' -e 'require "luv".os_unsetenv "LD_PRELOAD"' "\$@"
+exec '$LUA' -e 'require "luv".os_unsetenv "LD_PRELOAD"' "\$@"
 END
 chmod +x "$dir/${LUA##*/}.$$" && mv "$dir/${LUA##*/}.$$" "$dir/${LUA##*/}"
 
