@@ -83,7 +83,7 @@ static int check_arguments(lua_State *L, int first, int top) {
 }
 
 static const char *reply_argument(lua_State *L, const redio_command *c, int first) {
-  if (!(c->flags & REDIO_MUTE) || lua_type(L, first) != LUA_TSTRING)
+  if (!(c->flags & REDIO_MUTE) || lua_gettop(L) != first || lua_type(L, first) != LUA_TSTRING)
     return NULL;
   return lua_tostring(L, first);
 }
