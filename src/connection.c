@@ -137,7 +137,6 @@ uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigne
     copy_pieces(c, p);
   move_bytes(&c->out, &p->out, p->closed_out);
   move_bytes(&c->expects, &p->expects, redio_buf_len(&p->expects));
-  c->commands += p->commands;
   p->submitted = 1;
   if (p->replies) {
     redio_chain chain = {REDIO_NO_CHAIN, (uint32_t)p->replies, 0, 0, 0, c->turn, mode, 0};
@@ -153,7 +152,6 @@ void redio_connection_drop(redio_connection *c, uint32_t slot) {
 }
 
 void redio_connection_sent(redio_connection *c) {
-  c->bytes_out += redio_buf_len(&c->out) + c->piece_bytes;
   redio_buf_consume(&c->out, redio_buf_len(&c->out));
   c->pieces.count = 0;
   c->piece_bytes = 0;
@@ -176,7 +174,6 @@ void redio_connection_took(redio_connection *c) {
   size_t entries = redio_shapes[e->reply.shape]->kind == REDIO_SHAPE_EXEC ? 2 + (size_t)inner : 1;
   redio_buf_consume(&c->expects, entries * sizeof *e);
   c->chains[c->first].done++;
-  c->replies++;
 }
 
 void redio_connection_pop(redio_connection *c) {

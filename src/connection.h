@@ -63,7 +63,6 @@ typedef struct redio_connection {
   unsigned char choked;   /* the socket does not keep up: no more chains for now */
   unsigned char receiver; /* arrays that nobody asked for are messages */
   unsigned char has_null; /* the owner has a value of his own for null */
-  unsigned long long commands, replies, bytes_out, bytes_in;
 } redio_connection;
 
 void redio_connection_init(redio_connection *c, const void *tag, const redio_limits *limits);

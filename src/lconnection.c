@@ -239,7 +239,6 @@ static int lconnection_feed(lua_State *L) {
   size_t len;
   const char *s = luaL_checklstring(L, 2, &len);
   lua_pushboolean(L, !redio_decoder_feed(&c->decoder, s, len));
-  c->bytes_in += len;
   return 1;
 }
 
@@ -613,12 +612,27 @@ static const luaL_Reg recycling[] = {{"drop", lconnection_drop},
 
 static const luaL_Reg functions[] = {{"connection", lconnection}, {"send", lsend}, {NULL, NULL}};
 
+static void set_modes(lua_State *L) {
+  static const struct {
+    const char *name;
+    int mode;
+  } modes[] = {{"TEXT", REDIO_MODE_TEXT},       {"PLACES", REDIO_MODE_PLACES},
+               {"COLLECT", REDIO_MODE_COLLECT}, {"LIST", REDIO_MODE_LIST},
+               {"OWN", REDIO_MODE_OWN},         {"HANDSHAKE", REDIO_MODE_HANDSHAKE}};
+  size_t i;
+  for (i = 0; i < sizeof modes / sizeof *modes; i++) {
+    lua_pushinteger(L, modes[i].mode);
+    lua_setfield(L, -2, modes[i].name);
+  }
+}
+
 void redio_open_connection(lua_State *L) {
   redio_new_class(L, "redio.connection", methods);
   luaL_getmetatable(L, "redio.connection");
   redio_set_recycling(L, recycling);
   lua_pop(L, 1);
   redio_set_functions(L, functions);
+  set_modes(L);
   set_token(L, "DONE", &done_token);
   set_token(L, "FAILED", &failed_token);
   set_token(L, "LOST", &lost_token);

@@ -287,12 +287,6 @@ static int lpipeline_count(lua_State *L) {
   return 2;
 }
 
-/* pipeline:sent() -> how many commands the chain had that was submitted last */
-static int lpipeline_sent(lua_State *L) {
-  lua_pushinteger(L, (lua_Integer)check_pipeline(L, 1)->commands);
-  return 1;
-}
-
 /* pipeline:flags() -> private, readonly, blocking: whether it needs a connection of its own, may be
  * sent twice, may wait */
 static int lpipeline_flags(lua_State *L) {
@@ -351,11 +345,10 @@ static int lpipeline_gc(lua_State *L) {
   return 0;
 }
 
-static const luaL_Reg methods[] = {{"clear", lpipeline_clear}, {"settle", lpipeline_settle},
-                                   {"reset", lpipeline_reset}, {"count", lpipeline_count},
-                                   {"flags", lpipeline_flags}, {"session", lpipeline_session},
-                                   {"sent", lpipeline_sent},   {"wrap", lpipeline_wrap},
-                                   {"__gc", lpipeline_gc},     {NULL, NULL}};
+static const luaL_Reg methods[] = {
+    {"clear", lpipeline_clear}, {"settle", lpipeline_settle}, {"reset", lpipeline_reset},
+    {"count", lpipeline_count}, {"flags", lpipeline_flags},   {"session", lpipeline_session},
+    {"wrap", lpipeline_wrap},   {"__gc", lpipeline_gc},       {NULL, NULL}};
 
 static const luaL_Reg functions[] = {
     {"command", lcommand}, {"pipeline", lpipeline}, {"encode", lencode}, {NULL, NULL}};

@@ -277,12 +277,12 @@ end
 --- Stops new work, lets what is in flight finish within `drain` seconds, and closes everything. Again: does nothing.
 ---@param opts table? drain: seconds, default 1
 function Client:close(opts)
-  if self._closing then return end
+  if self.closed then return end
   local seconds = opts and opts.drain or 1
   if not isyieldable() and not self.transport.in_loop() and in_flight(self) > 0 and seconds > 0 then
     return task.block(self.transport, self.close, self, opts)
   end
-  self._closing, self.closed, self[1] = true, true, false
+  self.closed, self[1] = true, false
   self._pool:stop()
   if isyieldable() and seconds > 0 then drain(self, seconds) end
   self:disconnect()

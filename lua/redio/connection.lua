@@ -2,7 +2,7 @@
 -- One connection: a core, a socket, and the coroutines that wait for its replies.
 --
 -- While something is in flight the connection holds itself alive and keeps the loop running; idle, it does
--- neither, so that a client nobody refers to can be collected; luv closes a socket that is collected.
+-- neither, so that a client nobody refers to can be collected, and its sockets with it.
 
 local compat = require "redio.compat"
 local core = require "redio.core"
@@ -14,13 +14,10 @@ local secure = require "redio.secure"
 local task = require "redio.task"
 local text = require "redio.text"
 
-local new_core = core.connection
+local new_core, HANDSHAKE = core.connection, core.HANDSHAKE
 local resume = task.resume
 
 local M = {}
-
--- core.submit's modes
-M.TEXT, M.PLACES, M.COLLECT, M.LIST, M.OWN, M.HANDSHAKE = 1, 2, 4, 8, 16, 32
 
 -- Bytes written between two looks at how many of them the network has taken.
 local LOOK_AGAIN = 1024 * 1024
@@ -53,8 +50,7 @@ end
 ---@param settings table from options.resolve
 ---@param transport table
 ---@param hooks table on_lost(conn, err), on_connect(conn)?, on_ready(conn)?, on_push(conn, kind, ...)?,
---- receiver: boolean?,
---- exclusive: boolean?
+--- receiver: boolean?, lines: boolean?, exclusive: boolean?
 function M.new(settings, transport, hooks)
   local self = setmetatable({
     settings = settings,
@@ -75,7 +71,6 @@ function M.new(settings, transport, hooks)
   self.core, self.waiters = self:_new_core()
   -- for callbacks that the loop keeps: an idle connection must not live by them
   local weak = setmetatable({ self = self }, { __mode = "v" })
-  self._weak = weak
   self._flush = function()
     return self:flush()
   end
@@ -349,7 +344,7 @@ end
 ---@return integer? slot false when no reply will come; nil and a word when it cannot be sent
 ---@return string
 function Connection:submit(pipeline, mode, collected)
-  if not self.ready then mode = mode + M.HANDSHAKE end
+  if not self.ready then mode = mode + HANDSHAKE end
   local slot, why = self.core:submit(pipeline, self.waiters, mode, collected)
   if slot ~= nil and not self.flushing then self:schedule() end
   return slot, why

@@ -3,14 +3,13 @@
 -- becomes of the connection afterwards.
 
 local compat = require "redio.compat"
-local connection = require "redio.connection"
 local core = require "redio.core"
 local decode = require "redio.decode"
 local errors = require "redio.errors"
 local task = require "redio.task"
 
 local DONE, FAILED, LOST = core.DONE, core.FAILED, core.LOST
-local COLLECT, LIST, OWN = connection.COLLECT, connection.LIST, connection.OWN
+local COLLECT, LIST, OWN = core.COLLECT, core.LIST, core.OWN
 local yield = coroutine.yield
 local recycle = core.recycle
 local unpack = compat.unpack

@@ -15,7 +15,7 @@ local exchange = require "redio.exchange"
 local task = require "redio.task"
 
 local encode, send, DONE = core.encode, core.send, core.DONE
-local TEXT, PLACES, COLLECT, LIST = connection.TEXT, connection.PLACES, connection.COLLECT, connection.LIST
+local TEXT, PLACES, COLLECT, LIST = core.TEXT, core.PLACES, core.COLLECT, core.LIST
 local isyieldable, yield = compat.isyieldable, coroutine.yield
 local unpack = compat.unpack
 local setmetatable, type, error, select = setmetatable, type, error, select

@@ -11,8 +11,8 @@ local yield = coroutine.yield
 
 local M = {}
 
-local OWN = 16 -- see connection.lua
-local LIST = 4 + 8 + OWN -- COLLECT, LIST
+local OWN = core.OWN
+local LIST = core.COLLECT + core.LIST + OWN
 
 local function queue(pipeline, name, ...)
   core.encode(pipeline, command.find(name).core, ...)

@@ -102,7 +102,7 @@ local function ping(conn)
   conn.heard = false
   local pipeline = core.pipeline()
   core.encode(pipeline, conn.hooks.receiver and PING_AS_MESSAGE or PING)
-  local slot = conn:submit(pipeline, 16)
+  local slot = conn:submit(pipeline, core.OWN)
   if slot then coroutine.yield() end
 end
 

@@ -37,13 +37,13 @@ function Monitor:_wake()
 end
 
 function Monitor:_open()
-  local conn, err = self._client._pool:acquire(nil, {
+  local conn, err = self._client._pool:acquire {
     receiver = true,
     lines = true,
     on_push = function(_, line)
       self:_push(line)
     end,
-  })
+  }
   if not conn then error(err, 0) end
   conn.liveness:set_patience(false)
   conn.on_lost = function()
@@ -52,7 +52,7 @@ function Monitor:_open()
   self._conn = conn
   local pipeline = core.pipeline()
   core.encode(pipeline, MONITOR)
-  conn:submit(pipeline, 16)
+  conn:submit(pipeline, core.OWN)
 end
 
 --- Starts now; returns the monitor when the server has confirmed.

@@ -71,16 +71,12 @@ local function closed_error(self)
 end
 
 --- Waits for a place; the connection that was handed over, or true for the right to open one.
-function Pool:_wait(deadline)
-  local patience = self.settings.pool_timeout
+function Pool:_wait()
   local transport, waiter = self.transport, { stage = "waiting for one of the pool" }
-  local seconds = patience or math.huge
-  if deadline then seconds = math.min(seconds, deadline - transport.now()) end
+  local seconds = self.settings.pool_timeout or math.huge
   local function full()
-    local text = "every connection is in use (max_connections = %d), and none came free within %g s (%s)"
-    return errors.new("TimeoutError", text:format(self.size, math.max(seconds, 0),
-      seconds == patience and "pool_timeout" or "timeout"),
-      { address = self.settings.address, sent = "no" })
+    local text = "every connection is in use (max_connections = %d), and none came free within %g s (pool_timeout)"
+    return errors.new("TimeoutError", text:format(self.size, seconds), { address = self.settings.address, sent = "no" })
   end
   if seconds <= 0 then return nil, full() end
   table.insert(self.queue, waiter)
@@ -98,24 +94,20 @@ function Pool:_wait(deadline)
 end
 
 --- A connection that is ready, for the caller alone until `release`.
----@param deadline number? on the transport's clock
----@param extra table? {receiver=, on_push=}: always a new connection
+---@param extra table? {receiver=, lines=, on_push=}: always a new connection
 ---@return redio.Connection? conn
 ---@return table? err
-function Pool:acquire(deadline, extra)
+function Pool:acquire(extra)
   if self.closed then return nil, closed_error(self) end
   self:_reap()
   local conn = not extra and #self.queue == 0 and table.remove(self.idle)
-  if conn then
-    conn.in_use = true
-    return conn
-  end
+  if conn then return conn end
   if self.size >= self.settings.max_connections then
     if extra and #self.idle > 0 then
       table.remove(self.idle, 1):close()
     else
       local err
-      conn, err = self:_wait(deadline)
+      conn, err = self:_wait()
       if not conn then return nil, err end
       if self.closed then return nil, closed_error(self) end
       if conn ~= true and extra then
@@ -125,7 +117,6 @@ function Pool:acquire(deadline, extra)
     end
   end
   if not conn or conn == true then conn = self:_open(extra) end
-  conn.in_use = true
   local ok, ready, err = pcall(conn.wait_ready, conn)
   if not ok then -- cancelled while it was connecting
     self:release(conn)
@@ -148,17 +139,11 @@ end
 --- Gives a connection back; one whose session is not as it was in the beginning is closed.
 ---@param clean boolean?
 function Pool:release(conn, clean)
-  conn.in_use = false
   if conn.lost then return end
   local in_flight = conn:load()
   if not clean or self.closed or not conn.ready or in_flight > 0 then return conn:close() end
   conn.liveness:set_patience(self.settings.read_timeout)
-  if #self.queue > 0 then
-    conn.in_use = true
-    if self:_serve(conn) then return end
-    conn.in_use = false
-  end
-  table.insert(self.idle, conn)
+  if not self:_serve(conn) then table.insert(self.idle, conn) end
 end
 
 --- For whoever holds the connection: while `guard.held.conn` is set, a holder that is collected with its guard

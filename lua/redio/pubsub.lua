@@ -7,14 +7,13 @@
 local channel = require "redio.channel"
 local check = require "redio.check"
 local compat = require "redio.compat"
-local connection = require "redio.connection"
 local core = require "redio.core"
 local decode = require "redio.decode"
 local errors = require "redio.errors"
 local queue = require "redio.queue"
 local task = require "redio.task"
 
-local OWN = connection.OWN
+local OWN = core.OWN
 
 local M = {}
 
@@ -296,13 +295,13 @@ end
 
 function Receiver:_open()
   local weak = setmetatable({ self = self }, { __mode = "v" })
-  local conn, err = self.client._pool:acquire(nil, {
+  local conn, err = self.client._pool:acquire {
     receiver = true,
     on_push = function(_, ...)
       local receiver = weak.self
       if receiver then receiver:_push(...) end
     end,
-  })
+  }
   if not conn then
     self._outgoing:reset() -- it is all in _wanted
     error(err, 0)

@@ -19,7 +19,6 @@ local M = {}
 -- coroutine -> task, for those that were started here. While it runs, its stack holds its task. Weak values, too: a
 -- task knows its coroutine, and on Lua 5.1 and LuaJIT that alone would keep both for ever.
 local tasks = setmetatable({}, { __mode = "kv" })
-M.tasks = tasks
 
 -- connections with something in flight, kept here by connection.lua
 M.busy = {}
@@ -244,6 +243,7 @@ local function abandon_chain(co)
   if conn then conn:abandon(slot) end
   return conn ~= nil
 end
+M.abandon_chain = abandon_chain
 
 -- What a coroutine waits for, in words, if it says so.
 local function stage_of(record)
@@ -252,7 +252,6 @@ local function stage_of(record)
   local conn = find_chain(record._co)
   return conn and conn:chain_stage()
 end
-M.abandon_chain = abandon_chain
 
 --- Ends the task where it waits: there `CancelledError` is raised. A task that is not waiting just now gets it
 --- when it next waits. Once ended, it stays as it ended.
