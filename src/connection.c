@@ -133,22 +133,100 @@ static void move_bytes(redio_buf *to, const redio_buf *from, size_t n) {
 
 uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigned char mode) {
   uint32_t slot = REDIO_NO_CHAIN;
+  size_t at = redio_buf_len(&c->out);
   if (p->closed_pieces)
     copy_pieces(c, p);
   move_bytes(&c->out, &p->out, p->closed_out);
   move_bytes(&c->expects, &p->expects, redio_buf_len(&p->expects));
   p->submitted = 1;
   if (p->replies) {
-    redio_chain chain = {REDIO_NO_CHAIN, (uint32_t)p->replies, 0, 0, 0, c->turn, mode, 0};
+    redio_chain chain = {REDIO_NO_CHAIN, (uint32_t)p->replies, 0,    0, 0, c->turn, at,
+                         p->closed_out,  mode,                 0};
     slot = new_chain(c);
     c->chains[slot] = chain;
   }
   return slot;
 }
 
-void redio_connection_drop(redio_connection *c, uint32_t slot) {
-  if (slot < c->chains_used)
+/* Entries of one reply: EXEC's is followed by its count and that many more. */
+static size_t entries_of(const redio_expect *e) {
+  return redio_shapes[e->reply.shape]->kind == REDIO_SHAPE_EXEC ? 2 + (size_t)e[1].count : 1;
+}
+
+static const redio_expect *skip_entries(const redio_expect *e, uint32_t replies) {
+  while (replies--)
+    e += entries_of(e);
+  return e;
+}
+
+/* Takes the chain out of the list; returns the first entry it expects. */
+static const redio_expect *unlink_chain(redio_connection *c, uint32_t slot) {
+  const redio_expect *e = (const redio_expect *)(const void *)redio_buf_head(&c->expects);
+  uint32_t i, before = REDIO_NO_CHAIN;
+  for (i = c->first; i != slot; i = c->chains[i].next) {
+    e = skip_entries(e, c->chains[i].replies - c->chains[i].done);
+    before = i;
+  }
+  if (before == REDIO_NO_CHAIN)
+    c->first = c->chains[slot].next;
+  else
+    c->chains[before].next = c->chains[slot].next;
+  if (c->last == slot)
+    c->last = before;
+  return e;
+}
+
+static void free_slot(redio_connection *c, uint32_t slot) {
+  c->chains[slot].next = c->unused;
+  c->unused = slot;
+  c->waiting--;
+}
+
+/* The pieces from `from` to `to` become spare refs; those behind them move up. */
+static void cut_pieces(redio_connection *c, size_t from, size_t to) {
+  redio_pieces *p = &c->pieces;
+  size_t i = 0, first, n = 0;
+  while (i < p->count && p->list[i].at <= from)
+    i++;
+  for (first = i; i < p->count && p->list[i].at < to; i++, n++)
+    c->piece_bytes -= p->list[i].len;
+  for (; n && i < p->count; i++) {
+    redio_piece moved = p->list[i];
+    p->list[i] = p->list[i - n];
+    p->list[i - n] = moved;
+  }
+  p->count -= n;
+  p->spare = n;
+  for (i = first; i < p->count; i++)
+    p->list[i].at -= to - from;
+}
+
+static void cut_bytes(redio_buf *b, size_t at, size_t len) {
+  char *from = b->data + b->head + at;
+  memmove(from, from + len, redio_buf_len(b) - at - len);
+  b->tail -= len;
+}
+
+static void cut_chain(redio_connection *c, uint32_t slot) {
+  const redio_chain chain = c->chains[slot];
+  uint32_t i;
+  const redio_expect *e = unlink_chain(c, slot), *end = skip_entries(e, chain.replies);
+  cut_bytes(&c->expects, (size_t)((const char *)e - redio_buf_head(&c->expects)),
+            (size_t)((const char *)end - (const char *)e));
+  cut_pieces(c, chain.at, chain.at + chain.len);
+  cut_bytes(&c->out, chain.at, chain.len);
+  for (i = chain.next; i != REDIO_NO_CHAIN; i = c->chains[i].next)
+    c->chains[i].at -= chain.len;
+  free_slot(c, slot);
+}
+
+int redio_connection_drop(redio_connection *c, uint32_t slot) {
+  if (redio_connection_was_sent(c, slot)) {
     c->chains[slot].dropped = 1;
+    return 0;
+  }
+  cut_chain(c, slot);
+  return 1;
 }
 
 void redio_connection_sent(redio_connection *c) {
@@ -171,8 +249,7 @@ const redio_expect *redio_connection_expected(const redio_connection *c, uint32_
 void redio_connection_took(redio_connection *c) {
   uint32_t inner;
   const redio_expect *e = redio_connection_expected(c, &inner);
-  size_t entries = redio_shapes[e->reply.shape]->kind == REDIO_SHAPE_EXEC ? 2 + (size_t)inner : 1;
-  redio_buf_consume(&c->expects, entries * sizeof *e);
+  redio_buf_consume(&c->expects, entries_of(e) * sizeof *e);
   c->chains[c->first].done++;
 }
 
@@ -181,7 +258,5 @@ void redio_connection_pop(redio_connection *c) {
   c->first = c->chains[slot].next;
   if (c->first == REDIO_NO_CHAIN)
     c->last = REDIO_NO_CHAIN;
-  c->chains[slot].next = c->unused;
-  c->unused = slot;
-  c->waiting--;
+  free_slot(c, slot);
 }

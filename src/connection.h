@@ -5,7 +5,7 @@
  * Pipelines are submitted as chains. A chain has a slot, a small number that the owner may use as
  * an index; it keeps it until its last reply is in, or until it is popped from a dead connection.
  * Replies belong to chains strictly first in, first out. A chain that is dropped keeps its place,
- * and its replies are read and forgotten.
+ * and its replies are read and forgotten; one of which nothing was sent yet never will be.
  *
  * Every state and every step between two of them stands in the table of connection.c; an event that
  * the table does not have is refused. */
@@ -44,6 +44,7 @@ typedef struct redio_chain {
   uint32_t values;  /* results made of them */
   uint32_t places;  /* strings among these that a decoder is to see */
   uint32_t turn;    /* the output that carried it */
+  size_t at, len;   /* its bytes there */
   unsigned char mode;
   unsigned char dropped;
 } redio_chain;
@@ -84,8 +85,10 @@ uint32_t redio_connection_next_slot(const redio_connection *c);
  * `pieces.count` on. Returns the chain's slot, or REDIO_NO_CHAIN when no reply will come. */
 uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigned char mode);
 
-/* Nobody waits for that chain any more. */
-void redio_connection_drop(redio_connection *c, uint32_t slot);
+/* Nobody waits for that chain any more. 1 when it was not sent yet: then it is taken out of the
+ * output and its slot is free; the refs of its pieces, for the owner to give back, have become the
+ * spare ones of `pieces`. Else 0. */
+int redio_connection_drop(redio_connection *c, uint32_t slot);
 
 /* The output was taken: empties it and starts the next turn. */
 void redio_connection_sent(redio_connection *c);

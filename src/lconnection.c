@@ -172,7 +172,8 @@ static void give_back(lua_State *L, int waiters, uint32_t slot) {
   lua_pop(L, 1);
 }
 
-/* connection:find(waiters, coroutine) -> the slot of the chain that it waits for, or nil */
+/* connection:find(waiters, coroutine) -> the slot of the chain that it waits for, or nil; whether
+ * bytes of it may be on their way */
 static int lconnection_find(lua_State *L) {
   const redio_connection *c = check_connection(L, 1);
   uint32_t slot;
@@ -181,20 +182,26 @@ static int lconnection_find(lua_State *L) {
     lua_rawgeti(L, 2, cell(slot, CELL_WAITER));
     if (lua_rawequal(L, 3, 4)) {
       lua_pushinteger(L, slot);
-      return 1;
+      lua_pushboolean(L, redio_connection_was_sent(c, slot));
+      return 2;
     }
     lua_pop(L, 1);
   }
   return 0;
 }
 
-/* connection:drop(waiters, slot): nobody waits for that chain any more */
+/* connection:drop(waiters, slot): nobody waits for that chain any more; one that was not sent yet
+ * never will be */
 static int lconnection_drop(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
   uint32_t slot = (uint32_t)luaL_checkinteger(L, 3);
-  redio_connection_drop(c, slot);
   clear_cell(L, 2, slot, CELL_WAITER);
   give_back(L, 2, slot);
+  drop_spare_refs(L, &c->pieces);
+  if (redio_connection_drop(c, slot)) {
+    clear_cell(L, 2, slot, CELL_RESULTS);
+    drop_spare_refs(L, &c->pieces);
+  }
   return 0;
 }
 

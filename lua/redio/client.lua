@@ -227,7 +227,7 @@ function Client:stats()
     add(shared)
     stats.connections = stats.connections + 1
     if shared:load() == 0 then stats.idle = stats.idle + 1 end
-    stats.waiting = stats.waiting + #shared.openers
+    stats.waiting = stats.waiting + shared:waiting_to_open()
   end
   for receiver in pairs(self.receivers) do
     if receiver.conn then stats.receivers = stats.receivers + 1 end

@@ -25,6 +25,7 @@ local LOOK_AGAIN = 1024 * 1024
 -- Stages of a chain, for people.
 M.WRITING, M.READING = "writing: the server reads nothing", "waiting for a reply"
 M.ROOM = "waiting until what others write is gone: the server reads nothing"
+M.UNSENT = "to be written when the loop comes to it"
 
 local busy = task.busy
 
@@ -247,6 +248,15 @@ function Connection:wait_ready()
   return task.wait(waiter)
 end
 
+--- How many wait for it to be ready; those who gave up are still in the list.
+function Connection:waiting_to_open()
+  local count = 0
+  for i = 1, #self.openers do
+    if self.openers[i].co then count = count + 1 end
+  end
+  return count
+end
+
 -- writing -------------------------------------------------------------------------------------------------
 
 --- Sees to it that what was submitted is written: at the end of the read that is being worked on, or in the next
@@ -260,8 +270,9 @@ end
 function Connection:flush()
   if not self.flushing then return end
   self.flushing = false
-  local data, size = core_output(self.core)
-  if not data or not self.socket then return end
+  local ok, data, size = pcall(core_output, self.core)
+  if not ok then return self:fail(errors.new("ConnectionError", text.of_error(data), { address = self.address })) end
+  if not data or not self.socket then return self:_settle() end
   if self.transport.is_forked() then return self:fail(self:_forked_error()) end
   self.socket:write(data, self._on_end)
   self.unwritten = self.unwritten + size
@@ -351,12 +362,15 @@ function Connection:submit(pipeline, mode, collected)
 end
 
 --- What a chain that was submitted waits for.
-function Connection:chain_stage()
+---@param sent boolean whether bytes of it may be on their way
+function Connection:chain_stage(sent)
+  if not sent then return M.UNSENT end
   return self.socket:unwritten() > 0 and M.WRITING or M.READING
 end
 
---- Nobody waits for that chain any more. Its reply is read and dropped where it belongs; a private connection, on
---- which it may be a blocking command or half a transaction, is closed instead.
+--- Nobody waits for that chain any more. What was not written yet never will be. The reply to what was is read and
+--- dropped where it belongs; a private connection, on which it may be a blocking command or half a transaction, is
+--- closed instead.
 function Connection:abandon(slot)
   self.core:drop(self.waiters, slot)
   if self.exclusive then self:close "its command was cancelled" end

@@ -197,7 +197,8 @@ end
 local function name_stage(err, stage)
   if stage == connection.READING or stage == connection.WRITING then err.sent = "maybe" end
   if stage == connection.READING then return end
-  local missed = (stage == connection.WRITING or stage == connection.ROOM) and "not written" or "no connection"
+  local has_connection = stage == connection.WRITING or stage == connection.ROOM or stage == connection.UNSENT
+  local missed = has_connection and "not written" or "no connection"
   err.message = err.message:gsub("^no reply", missed) .. (stage and ": still " .. stage or "")
 end
 

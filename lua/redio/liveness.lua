@@ -56,8 +56,9 @@ local function look(self, conn)
   if not conn:is_busy() or not seconds then return end
   if conn.paused then return watch(self, seconds) end
   local left = conn.active_at + seconds - conn.transport.now()
-  if left > 0.0005 then return watch(self, left) end
-  conn:fail(errors.new("TimeoutError", ("nothing within %g s (timeout), %s"):format(seconds, conn:chain_stage()),
+  -- (what limits it may change until then: from writing to reading)
+  if left > 0.0005 then return watch(self, math.min(left, self.patience or left)) end
+  conn:fail(errors.new("TimeoutError", ("nothing within %g s (timeout), %s"):format(seconds, conn:chain_stage(true)),
     { address = conn.address }))
 end
 

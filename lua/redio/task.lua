@@ -233,8 +233,8 @@ end
 -- nothing, and only a cancellation has to look.
 local function find_chain(co)
   for conn in pairs(M.busy) do
-    local slot = conn.core:find(conn.waiters, co)
-    if slot then return conn, slot end
+    local slot, sent = conn.core:find(conn.waiters, co)
+    if slot then return conn, slot, sent end
   end
 end
 
@@ -249,8 +249,8 @@ M.abandon_chain = abandon_chain
 local function stage_of(record)
   local waiter = record._waiter
   if waiter and waiter.co == record._co then return waiter.conn and waiter.conn.stage or waiter.stage end
-  local conn = find_chain(record._co)
-  return conn and conn:chain_stage()
+  local conn, _, sent = find_chain(record._co)
+  return conn and conn:chain_stage(sent)
 end
 
 --- Ends the task where it waits: there `CancelledError` is raised. A task that is not waiting just now gets it

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Chains over one connection to a model of a server that answers each command with its number:
  * every chain finishes exactly once, in the order of submission, with its own replies, whatever is
- * dropped and however the bytes are cut, until the connection is lost.
+ * dropped and however the bytes are cut, until the connection is lost. What is dropped before it was
+ * sent leaves no trace in the output.
  *
  * Input: choices. */
 #include "connection.h"
@@ -16,8 +17,15 @@ typedef struct expected_reply {
   uint32_t inner;
 } expected_reply;
 
+/* A part of a buffer. */
+typedef struct span {
+  size_t at, len;
+} span;
+
 typedef struct model_chain {
   uint32_t slot;
+  span out, answers; /* in `out` and `unsent` of the model, until it is sent */
+  int first_ref, refs;
   int dropped, finished, turn;
   int replies;
   expected_reply reply[MOST_COMMANDS * 3];
@@ -29,7 +37,8 @@ typedef struct model {
   int count;      /* submitted */
   int first;      /* not finished */
   uint32_t asked; /* commands so far */
-  int turn;
+  int turn, refs;
+  redio_buf out;    /* what the connection's output should be */
   redio_buf unsent; /* what the server will say once it has the output */
   redio_buf wire;   /* what it says */
   unsigned char in_use[MOST_CHAINS];
@@ -124,10 +133,16 @@ static void add_commands(choices *in, model *m, redio_pipeline *p, model_chain *
   }
 }
 
+static span append_span(redio_buf *b, const char *bytes, size_t len) {
+  span added = {redio_buf_len(b), len};
+  REQUIRE(!len || !redio_buf_append(b, bytes, len));
+  return added;
+}
+
 static void submit(choices *in, model *m) {
   model_chain *chain = m->chains + m->count;
   redio_pipeline p;
-  size_t i, pieces = m->c.pieces.count;
+  size_t i, pieces = m->c.pieces.count, answers = redio_buf_len(&m->unsent);
   uint32_t next;
   if (m->count == MOST_CHAINS || m->c.state != REDIO_READY)
     return;
@@ -137,12 +152,18 @@ static void submit(choices *in, model *m) {
   REQUIRE(redio_connection_reserve(&m->c, &p) == 0);
   next = redio_connection_next_slot(&m->c);
   for (i = 0; i < p.pieces.count; i++)
-    m->c.pieces.list[pieces + i].ref = (int)(m->count + i);
+    m->c.pieces.list[pieces + i].ref = m->refs + (int)i;
+  chain->first_ref = m->refs;
+  chain->refs = (int)p.pieces.count;
+  m->refs += chain->refs;
+  chain->out = append_span(&m->out, redio_buf_head(&p.out), p.closed_out);
+  chain->answers.at = answers;
+  chain->answers.len = redio_buf_len(&m->unsent) - answers;
   chain->slot = redio_connection_submit(&m->c, &p, 0);
   chain->turn = m->turn;
   REQUIRE(p.submitted && m->c.pieces.count == pieces + p.pieces.count);
   for (i = 0; i < p.pieces.count; i++)
-    REQUIRE(m->c.pieces.list[pieces + i].ref == (int)(m->count + i));
+    REQUIRE(m->c.pieces.list[pieces + i].ref == chain->first_ref + (int)i);
   REQUIRE((chain->slot == REDIO_NO_CHAIN) == (chain->replies == 0));
   if (chain->slot != REDIO_NO_CHAIN) {
     REQUIRE(chain->slot == next && next < MOST_CHAINS && !m->in_use[next]);
@@ -159,20 +180,55 @@ static void send(model *m) {
     at = m->c.pieces.list[i].at;
     REQUIRE(at <= redio_buf_len(&m->c.out));
   }
+  REQUIRE(redio_buf_len(&m->c.out) == redio_buf_len(&m->out));
   if (!redio_buf_len(&m->c.out))
     return;
+  REQUIRE(!memcmp(redio_buf_head(&m->c.out), redio_buf_head(&m->out), redio_buf_len(&m->out)));
+  redio_buf_consume(&m->out, redio_buf_len(&m->out));
   redio_connection_sent(&m->c);
   m->turn++;
   REQUIRE(!redio_buf_append(&m->wire, redio_buf_head(&m->unsent), redio_buf_len(&m->unsent)));
   redio_buf_consume(&m->unsent, redio_buf_len(&m->unsent));
 }
 
+static void cut_span(redio_buf *b, span s) {
+  char *from = b->data + b->head + s.at;
+  memmove(from, from + s.len, redio_buf_len(b) - s.at - s.len);
+  b->tail -= s.len;
+}
+
+/* Drops a chain that was not sent: as if it had never been submitted. */
+static void cut(model *m, int which) {
+  const model_chain gone = m->chains[which];
+  size_t pieces = m->c.pieces.count;
+  int i;
+  REQUIRE(redio_connection_drop(&m->c, gone.slot) == 1);
+  REQUIRE((int)m->c.pieces.spare == gone.refs);
+  REQUIRE(m->c.pieces.count + m->c.pieces.spare == pieces);
+  for (i = 0; i < gone.refs; i++)
+    REQUIRE(m->c.pieces.list[m->c.pieces.count + (size_t)i].ref - gone.first_ref < gone.refs);
+  m->c.pieces.spare = 0;
+  cut_span(&m->out, gone.out);
+  cut_span(&m->unsent, gone.answers);
+  m->in_use[gone.slot] = 0;
+  m->count--;
+  for (i = which; i < m->count; i++) {
+    m->chains[i] = m->chains[i + 1];
+    m->chains[i].out.at -= gone.out.len;
+    m->chains[i].answers.at -= gone.answers.len;
+  }
+}
+
 static void drop(choices *in, model *m) {
   int i = m->first + (int)pick(in, 8);
   if (i >= m->count)
     return;
+  if (m->chains[i].turn == m->turn) {
+    cut(m, i);
+    return;
+  }
   m->chains[i].dropped = 1;
-  redio_connection_drop(&m->c, m->chains[i].slot);
+  REQUIRE(!redio_connection_drop(&m->c, m->chains[i].slot));
 }
 
 static void check_reply(const model *m, const model_chain *chain, const redio_chain *c) {
@@ -301,6 +357,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     step(&in, &m);
   lose(&m);
   redio_connection_free(&m.c);
+  redio_buf_free(&m.out);
   redio_buf_free(&m.unsent);
   redio_buf_free(&m.wire);
   return 0;
