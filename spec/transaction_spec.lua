@@ -412,6 +412,18 @@ describe("A transaction", function()
       assert.is_true(redis:stats().idle <= before + 1)
     end)
 
+    it("refuses to go on where CLIENT REPLY OFF would hide how it ends", function()
+      local ok, err = pcall(function()
+        redis:transaction({ key "n" }, function(db)
+          db:client_reply("off"):await()
+          db:incr(key "n")
+        end)
+      end)
+      assert.is_false(ok)
+      assert.matches("CLIENT REPLY", tostring(err))
+      assert.is_nil((redis():get(key "n"):await()))
+    end)
+
     it("loses no update among ten coroutines", function()
       check.within(20, function()
         local tasks = {}

@@ -18,7 +18,8 @@ enum {
   REDIO_NOMULTI = 1 << 8,  /* cannot be queued: its reply would not be +QUEUED */
   REDIO_MUTE = 1 << 9,     /* CLIENT REPLY: decides whether replies come at all */
   REDIO_PRIVATE = 1 << 10, /* must not stand behind the commands of others */
-  REDIO_SILENT = 1 << 11   /* answered by messages, if at all */
+  REDIO_SILENT = 1 << 11,  /* answered by messages, if at all */
+  REDIO_QUIT = 1 << 12     /* the server hangs up after it */
 };
 
 #define REDIO_VARIANTS_MAX 8

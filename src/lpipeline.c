@@ -14,7 +14,8 @@ static const struct {
     {"readonly", REDIO_READONLY}, {"blocking", REDIO_BLOCKING}, {"state", REDIO_STATE},
     {"watch", REDIO_WATCH},       {"unwatch", REDIO_UNWATCH},   {"multi", REDIO_MULTI},
     {"exec", REDIO_EXEC},         {"discard", REDIO_DISCARD},   {"nomulti", REDIO_NOMULTI},
-    {"mute", REDIO_MUTE},         {"private", REDIO_PRIVATE},   {"silent", REDIO_SILENT}};
+    {"mute", REDIO_MUTE},         {"private", REDIO_PRIVATE},   {"silent", REDIO_SILENT},
+    {"quit", REDIO_QUIT}};
 
 static unsigned char shape_field(lua_State *L, int table) {
   const char *name;
@@ -297,14 +298,15 @@ static int lpipeline_flags(lua_State *L) {
   return 3;
 }
 
-/* pipeline:session() -> in_multi, watching, dirty: as the queued commands will leave the connection
- */
+/* pipeline:session() -> in_multi, watching, dirty, quits: as the queued commands will leave the
+ * connection */
 static int lpipeline_session(lua_State *L) {
   const redio_pipeline *p = check_pipeline(L, 1);
   lua_pushboolean(L, p->now.in_multi);
   lua_pushboolean(L, p->now.watching);
   lua_pushboolean(L, p->now.dirty || p->now.muted || p->now.skip);
-  return 3;
+  lua_pushboolean(L, (p->flags & REDIO_QUIT) != 0);
+  return 4;
 }
 
 /* pipeline:wrap(multi) -> true, or false and why: MULTI in front of what is queued */
@@ -316,6 +318,8 @@ static int lpipeline_wrap(lua_State *L) {
   const char *why = NULL;
   if (p->now.in_multi || p->flags & own)
     why = "these commands cannot stand inside one MULTI";
+  else if (p->now.muted || p->now.skip)
+    why = "CLIENT REPLY has turned the replies off, and a transaction needs them";
   else if (redio_pipeline_wrap(p, multi))
     why = "out of memory";
   lua_pushboolean(L, !why);

@@ -11,6 +11,7 @@
 --   blocking   may wait on the server, for `timeout`: the argument `at`, or the one behind `token` (and
 --              only when that is given), in `unit` seconds; 0 is for ever
 --   state      leaves state on its connection     private    must not queue behind other commands
+--   quit       the server hangs up after it
 --   nomulti    cannot stand between MULTI and EXEC; mute: decides whether replies come
 --   watch unwatch multi exec discard              the one command of that name
 --   secret     arguments hold passwords           container  has subcommands; `help` lists them
@@ -438,7 +439,7 @@ return {
     reply = "name", nomulti = true,
     refused = "its messages would come between the replies; use redis:pubsub()",
   },
-  QUIT = { reply = "nothing", state = true, nomulti = true },
+  QUIT = { reply = "nothing", state = true, nomulti = true, quit = true },
   RANDOMKEY = { reply = "name", readonly = true },
   READONLY = { reply = "nothing", state = true },
   READWRITE = { reply = "nothing", state = true },

@@ -19,7 +19,8 @@ local M = {}
 -- Ends one exchange on a connection of the handle's own: keeps it while it has state, else gives it back.
 local function leave_private(self, conn, pipeline, is_done_with)
   if self._greets then return recycle(pipeline) end
-  local in_multi, watching, dirty = pipeline:session()
+  local in_multi, watching, dirty, quits = pipeline:session()
+  if quits then conn:close "it was told QUIT" end -- before the server does, which would be a loss
   self._busy = false
   pipeline:settle()
   if self._private_client or in_multi or watching or dirty then
