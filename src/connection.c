@@ -140,8 +140,8 @@ uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigne
   move_bytes(&c->expects, &p->expects, redio_buf_len(&p->expects));
   p->submitted = 1;
   if (p->replies) {
-    redio_chain chain = {REDIO_NO_CHAIN, (uint32_t)p->replies, 0,    0, 0, c->turn, at,
-                         p->closed_out,  mode,                 0};
+    redio_chain chain = {
+        REDIO_NO_CHAIN, (uint32_t)p->replies, 0, 0, 0, c->turn, at, p->closed_out, mode, 0};
     slot = new_chain(c);
     c->chains[slot] = chain;
   }
