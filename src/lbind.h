@@ -5,8 +5,7 @@
 
 #include "command.h"
 #include "compat.h"
-#include "decoder.h"
-#include "pipeline.h"
+#include "connection.h"
 
 /* Each userdata starts with the address of its tag, so that it is told from any other at the price
  * of two loads. */
@@ -28,18 +27,35 @@ void redio_set_functions(lua_State *L, const luaL_Reg *list);
 /* A metatable that is its own __index. */
 void redio_new_class(lua_State *L, const char *name, const luaL_Reg *methods);
 
-/* Pipelines that nobody uses just now: a list in the registry, which every function that lends or
- * takes back has as its first upvalue, so that a handle made for one command costs one small table.
+/* Pushes an empty pipeline. */
+redio_pipeline *redio_new_pipeline(lua_State *L);
+
+/* Pipelines that nobody uses just now are kept in a stock, so that a handle made for one command
+ * costs one small table. Puts functions that lend or take back into the table on top of the stack.
  */
 void redio_set_recycling(lua_State *L, const luaL_Reg *list);
-/* Lends one: pushes it. */
-redio_pipeline *redio_lend(lua_State *L, int list);
-/* Takes back the pipeline at that index. */
-void redio_recycle(lua_State *L, int list, int pipeline);
+/* These two are for such functions alone. Lends one: pushes it. */
+redio_pipeline *redio_lend(lua_State *L);
+/* Takes back the pipeline on top of the stack, and pops it. */
+void redio_recycle(lua_State *L);
+
+/* Why the connection does not take that pipeline from here, a word; NULL when it does. */
+const char *redio_refuses_chain(lua_State *L, const redio_connection *c, const redio_pipeline *p,
+                                int mode);
+/* The chain is the connection's, which has reserved room for it; its waiter is the running
+ * coroutine. What else its cells hold is on the stack, and popped: results (only with a mode that
+ * collects), pipeline. All that may raise when memory is out comes first: nothing has happened
+ * then. */
+uint32_t redio_submit(lua_State *L, redio_connection *c, redio_pipeline *p, int mode, int waiters);
+
+#define check_connection(L, i)                                                                     \
+  ((redio_connection *)redio_check(L, i, &redio_connection_tag, sizeof(redio_connection),          \
+                                   "redio.connection"))
 
 /* Each makes its metatable and puts its functions into the table on top of the stack. */
 void redio_open_pipeline(lua_State *L);
 void redio_open_connection(lua_State *L);
+void redio_open_handle(lua_State *L);
 void redio_open_decoder(lua_State *L);
 void redio_open_process(lua_State *L);
 

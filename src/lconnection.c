@@ -19,10 +19,6 @@ static int cell(uint32_t slot, int which) { return (int)slot * 3 + which; }
 /* What a waiter is resumed with before anything else, so that it can tell us from a stranger. */
 static const char done_token, failed_token, lost_token;
 
-#define check_connection(L, i)                                                                     \
-  ((redio_connection *)redio_check(L, i, &redio_connection_tag, sizeof(redio_connection),          \
-                                   "redio.connection"))
-
 /* connection(receiver?, limits?) -> a connection without socket; a receiver takes arrays that
  * nobody asked for as messages; limits as for decoder */
 static int lconnection(lua_State *L) {
@@ -53,8 +49,8 @@ static void make_refs(lua_State *L, redio_pieces *to, const redio_pipeline *p) {
   }
 }
 
-static const char *refuses_chain(lua_State *L, const redio_connection *c, const redio_pipeline *p,
-                                 int mode) {
+const char *redio_refuses_chain(lua_State *L, const redio_connection *c, const redio_pipeline *p,
+                                int mode) {
   redio_state state = mode & REDIO_MODE_HANDSHAKE ? REDIO_HANDSHAKE : REDIO_READY;
   if (c->state != state)
     return "state";
@@ -73,17 +69,14 @@ static void set_cell(lua_State *L, int waiters, uint32_t slot, int which) {
   lua_rawseti(L, waiters, cell(slot, which));
 }
 
-/* The chain is the connection's, for which there is room; its waiter is the running coroutine. What
- * else its cells hold is on the stack: pipeline, results. All that may raise when memory is out
- * comes first: nothing has happened then. */
-static uint32_t submit(lua_State *L, redio_connection *c, redio_pipeline *p, int mode,
-                       int waiters) {
+uint32_t redio_submit(lua_State *L, redio_connection *c, redio_pipeline *p, int mode, int waiters) {
   uint32_t slot = redio_connection_next_slot(c);
   if (p->closed_pieces)
     make_refs(L, &c->pieces, p);
   if (p->replies) {
-    set_cell(L, waiters, slot, CELL_RESULTS);
     set_cell(L, waiters, slot, CELL_PIPELINE);
+    if (mode & REDIO_MODE_COLLECT)
+      set_cell(L, waiters, slot, CELL_RESULTS);
     lua_pushthread(L);
     set_cell(L, waiters, slot, CELL_WAITER);
   }
@@ -102,7 +95,7 @@ static int lconnection_submit(lua_State *L) {
   redio_pipeline *p = check_pipeline(L, 2);
   int mode = (int)lua_tointeger(L, 4), first = !redio_buf_len(&c->out);
   uint32_t slot;
-  const char *refusal = refuses_chain(L, c, p, mode);
+  const char *refusal = redio_refuses_chain(L, c, p, mode);
   if (!refusal && redio_connection_reserve(c, p))
     refusal = "memory";
   if (refusal) {
@@ -115,44 +108,11 @@ static int lconnection_submit(lua_State *L) {
     lua_pushboolean(L, 0);
   else
     lua_pushvalue(L, 2);
-  lua_insert(L, 5);
-  slot = submit(L, c, p, mode, 3);
+  slot = redio_submit(L, c, p, mode, 3);
   if (slot == REDIO_NO_CHAIN)
     lua_pushboolean(L, 0);
   else
     lua_pushinteger(L, slot);
-  lua_pushboolean(L, first);
-  return 2;
-}
-
-/* send(handle) -> true, first | nothing, when the handle needs more than the usual
- * The usual await: a handle is {client, pipeline or false, true when something is set}, a client
- * {connection that is ready or false, its waiters}; see submit. */
-static int lsend(lua_State *L) {
-  redio_connection *c;
-  redio_pipeline *p;
-  int first;
-  lua_settop(L, 1);
-  lua_rawgeti(L, 1, 3);
-  lua_rawgeti(L, 1, 2);
-  lua_rawgeti(L, 1, 1);
-  if (lua_toboolean(L, 2) || !lua_toboolean(L, 3))
-    return 0;
-  lua_rawgeti(L, 4, 1);
-  lua_rawgeti(L, 4, 2);
-  if (!lua_toboolean(L, 5))
-    return 0;
-  p = check_pipeline(L, 3);
-  c = check_connection(L, 5);
-  if (!p->replies || refuses_chain(L, c, p, 0) || redio_connection_reserve(c, p))
-    return 0;
-  first = !redio_buf_len(&c->out);
-  lua_pushvalue(L, 3);
-  lua_pushboolean(L, 0);
-  submit(L, c, p, 0, 6);
-  lua_pushboolean(L, 0);
-  lua_rawseti(L, 1, 2);
-  lua_pushboolean(L, 1);
   lua_pushboolean(L, first);
   return 2;
 }
@@ -165,11 +125,12 @@ static void clear_cell(lua_State *L, int waiters, uint32_t slot, int which) {
 /* The chain's pipeline goes back to those that may be lent. */
 static void give_back(lua_State *L, int waiters, uint32_t slot) {
   lua_rawgeti(L, waiters, cell(slot, CELL_PIPELINE));
-  if (lua_toboolean(L, -1)) {
-    redio_recycle(L, lua_upvalueindex(1), lua_gettop(L));
-    clear_cell(L, waiters, slot, CELL_PIPELINE);
+  if (lua_type(L, -1) != LUA_TUSERDATA) {
+    lua_pop(L, 1);
+    return;
   }
-  lua_pop(L, 1);
+  redio_recycle(L);
+  clear_cell(L, waiters, slot, CELL_PIPELINE);
 }
 
 /* connection:find(waiters, coroutine) -> the slot of the chain that it waits for, or nil; whether
@@ -617,7 +578,7 @@ static const luaL_Reg recycling[] = {{"drop", lconnection_drop},
                                      {"wake", lconnection_wake},
                                      {NULL, NULL}};
 
-static const luaL_Reg functions[] = {{"connection", lconnection}, {"send", lsend}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"connection", lconnection}, {NULL, NULL}};
 
 static void set_modes(lua_State *L) {
   static const struct {

@@ -72,6 +72,7 @@ int luaopen_redio_core(lua_State *L) {
   lua_newtable(L);
   redio_set_functions(L, functions);
   redio_open_pipeline(L);
+  redio_open_handle(L); /* before those that recycle */
   redio_open_connection(L);
   redio_open_decoder(L);
   redio_open_process(L);

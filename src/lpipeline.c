@@ -137,7 +137,7 @@ static int lcommand(lua_State *L) {
   return 1;
 }
 
-static redio_pipeline *new_pipeline(lua_State *L) {
+redio_pipeline *redio_new_pipeline(lua_State *L) {
   redio_pipeline *p = lua_newuserdatauv(L, sizeof *p, 0);
   redio_pipeline_init(p, &redio_pipeline_tag);
   luaL_getmetatable(L, "redio.pipeline");
@@ -149,103 +149,7 @@ static redio_pipeline *new_pipeline(lua_State *L) {
  * nothing */
 static int lpipeline(lua_State *L) {
   int quiet = lua_toboolean(L, 1);
-  new_pipeline(L)->quiet = (unsigned char)quiet;
-  return 1;
-}
-
-/* The list of pipelines to lend is a table with its count at index 0. */
-#define MOST_TO_LEND 1024
-
-static int lent_count(lua_State *L, int list) {
-  int n;
-  lua_rawgeti(L, list, 0);
-  n = (int)lua_tointeger(L, -1);
-  lua_pop(L, 1);
-  return n;
-}
-
-static void set_count(lua_State *L, int list, int n) {
-  lua_pushinteger(L, n);
-  lua_rawseti(L, list, 0);
-}
-
-redio_pipeline *redio_lend(lua_State *L, int list) {
-  int n = lent_count(L, list);
-  if (!n) {
-    new_pipeline(L);
-  } else {
-    lua_rawgeti(L, list, n);
-    lua_pushnil(L);
-    lua_rawseti(L, list, n);
-    set_count(L, list, n - 1);
-  }
-  return lua_touserdata(L, -1);
-}
-
-void redio_recycle(lua_State *L, int list, int pipeline) {
-  redio_pipeline *p = lua_touserdata(L, pipeline);
-  int n = lent_count(L, list);
-  if (n < MOST_TO_LEND) { /* first, for it may raise when memory is out */
-    lua_pushvalue(L, pipeline);
-    lua_rawseti(L, list, n + 1);
-    set_count(L, list, n + 1);
-  }
-  redio_unref_pieces(L, &p->pieces, 0);
-  redio_pipeline_reset(p);
-}
-
-/* lend() -> a pipeline */
-static int llend(lua_State *L) {
-  redio_lend(L, lua_upvalueindex(1));
-  return 1;
-}
-
-/* recycle(pipeline): for the next one who borrows; what it held is forgotten */
-static int lrecycle(lua_State *L) {
-  check_pipeline(L, 1);
-  redio_recycle(L, lua_upvalueindex(1), 1);
-  return 0;
-}
-
-/* The handle's pipeline; one is lent to it when it has none. NULL when something is set. */
-static redio_pipeline *pipeline_of(lua_State *L, int top) {
-  redio_pipeline *p;
-  lua_rawgeti(L, 1, 2);
-  if (lua_toboolean(L, -1)) {
-    p = check_pipeline(L, top + 1);
-  } else {
-    lua_rawgeti(L, 1, 3);
-    if (lua_toboolean(L, -1)) {
-      p = NULL;
-    } else {
-      p = redio_lend(L, lua_upvalueindex(1));
-      lua_rawseti(L, 1, 2);
-    }
-  }
-  lua_settop(L, top);
-  return p;
-}
-
-/* What queuer() makes: queue(handle, ...) -> true | false, why?
- * encode into the handle's pipeline; see lsend in lconnection.c for what a handle is. false also
- * when the handle needs more than the usual. */
-static int lqueue(lua_State *L) {
-  const redio_command *c = lua_touserdata(L, lua_upvalueindex(2));
-  redio_pipeline *p;
-  luaL_checktype(L, 1, LUA_TTABLE);
-  p = pipeline_of(L, lua_gettop(L));
-  if (p)
-    return redio_encode(L, p, c, 2);
-  lua_pushboolean(L, 0);
-  return 1;
-}
-
-/* queuer(command) -> a function that queues it */
-static int lqueuer(lua_State *L) {
-  check_command(L, 1);
-  lua_pushvalue(L, lua_upvalueindex(1));
-  lua_pushvalue(L, 1);
-  lua_pushcclosure(L, lqueue, 2);
+  redio_new_pipeline(L)->quiet = (unsigned char)quiet;
   return 1;
 }
 
@@ -357,23 +261,7 @@ static const luaL_Reg methods[] = {
 static const luaL_Reg functions[] = {
     {"command", lcommand}, {"pipeline", lpipeline}, {"encode", lencode}, {NULL, NULL}};
 
-static const luaL_Reg lending[] = {
-    {"lend", llend}, {"recycle", lrecycle}, {"queuer", lqueuer}, {NULL, NULL}};
-
-#define LENDABLE "redio.lendable"
-
-void redio_set_recycling(lua_State *L, const luaL_Reg *list) {
-  for (; list->name; list++) {
-    lua_getfield(L, LUA_REGISTRYINDEX, LENDABLE);
-    lua_pushcclosure(L, list->func, 1);
-    lua_setfield(L, -2, list->name);
-  }
-}
-
 void redio_open_pipeline(lua_State *L) {
-  lua_newtable(L);
-  lua_setfield(L, LUA_REGISTRYINDEX, LENDABLE);
-  redio_set_recycling(L, lending);
   redio_new_class(L, "redio.pipeline", methods);
   redio_set_functions(L, functions);
   lua_newtable(L);

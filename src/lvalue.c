@@ -45,8 +45,8 @@ static int token_at(lua_State *L, const redio_variant *v, int first, int top) {
   return 0;
 }
 
-static unsigned char choose_shape(lua_State *L, const redio_command *c, int first) {
-  int k, top = lua_gettop(L);
+static unsigned char choose_shape(lua_State *L, const redio_command *c, int first, int top) {
+  int k;
   for (k = 0; k < c->variants_count; k++) {
     const redio_variant *v = c->variants + k;
     if (v->token_len ? token_at(L, v, first, top) : top - first + 1 == v->argc)
@@ -82,49 +82,48 @@ static int check_arguments(lua_State *L, int first, int top) {
   return plain;
 }
 
-static const char *reply_argument(lua_State *L, const redio_command *c, int first) {
-  if (!(c->flags & REDIO_MUTE) || lua_gettop(L) != first || lua_type(L, first) != LUA_TSTRING)
+static const char *reply_argument(lua_State *L, const redio_command *c, int first, int top) {
+  if (!(c->flags & REDIO_MUTE) || top != first || lua_type(L, first) != LUA_TSTRING)
     return NULL;
   return lua_tostring(L, first);
 }
 
-/* 0; -1 when memory is out; or the index of the first argument that is no plain one */
-static int encode_arguments(lua_State *L, redio_pipeline *p, const redio_command *c, int first,
-                            int top) {
+static unsigned char shape_of(lua_State *L, const redio_command *c, int first, int top) {
+  return c->variants_count ? choose_shape(L, c, first, top) : c->shape;
+}
+
+static int encode_argument(lua_State *L, redio_pipeline *p, int i) {
+  int type = lua_type(L, i);
+  if (type == LUA_TSTRING)
+    return encode_string(L, p, i);
+  if (type == LUA_TNUMBER && lua_tonumber(L, i) == lua_tonumber(L, i))
+    return encode_number(L, p, i);
+  return i;
+}
+
+int redio_queue(lua_State *L, redio_pipeline *p, const redio_command *c, int first, int top) {
   int i, failed = 0;
+  if (redio_pipeline_refuses(p, c))
+    return first;
   if (p->closed_pieces < p->pieces.count)
     redio_unref_pieces(L, &p->pieces, p->closed_pieces);
   if (redio_pipeline_open(p, c, (unsigned)(top - first + 1)))
     return -1;
-  for (i = first; i <= top && !failed; i++) {
-    int type = lua_type(L, i);
-    if (type == LUA_TSTRING)
-      failed = encode_string(L, p, i);
-    else if (type == LUA_TNUMBER && lua_tonumber(L, i) == lua_tonumber(L, i))
-      failed = encode_number(L, p, i);
-    else
-      return i;
-  }
+  for (i = first; i <= top && !failed; i++)
+    failed = encode_argument(L, p, i);
   if (failed)
-    return -1;
-  return redio_pipeline_close(p, c, c->variants_count ? choose_shape(L, c, first) : c->shape,
-                              reply_argument(L, c, first));
+    return failed;
+  return redio_pipeline_close(p, c, shape_of(L, c, first, top), reply_argument(L, c, first, top));
 }
 
 int redio_encode(lua_State *L, redio_pipeline *p, const redio_command *c, int first) {
-  int top = lua_gettop(L), stopped = 0;
-  const char *refusal = redio_pipeline_refuses(p, c);
-  if (!refusal) {
-    stopped = encode_arguments(L, p, c, first, top);
-    if (!stopped) {
-      lua_pushboolean(L, 1);
-      return 1;
-    }
-    refusal = "out of memory";
-  }
-  lua_pushboolean(L, 0);
-  if (stopped <= 0)
-    lua_pushstring(L, refusal);
+  int top = lua_gettop(L), stopped = redio_queue(L, p, c, first, top);
+  const char *refusal = stopped ? redio_pipeline_refuses(p, c) : NULL;
+  lua_pushboolean(L, !stopped);
+  if (!stopped)
+    return 1;
+  if (refusal || stopped < 0)
+    lua_pushstring(L, refusal ? refusal : "out of memory");
   else if (check_arguments(L, first, top) == 0)
     return 1; /* nothing wrong that Lua could not help */
   return 2;

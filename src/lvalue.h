@@ -44,6 +44,10 @@ int redio_build(redio_builder *b, const redio_shape *shape, int inside);
 /* Moves on past the reply at p. */
 const char *redio_skip(const char *p);
 
+/* Queues the command with the arguments from index `first` to `top`. 0; -1 when memory is out; or
+ * the index of the first argument that is no plain one. Nothing is queued then. */
+int redio_queue(lua_State *L, redio_pipeline *p, const redio_command *c, int first, int top);
+
 /* encode(pipeline, command, ...): true when the command is queued; false when an argument needs
  * Lua's help (a table or a boolean); false and a message when it cannot be queued. Nothing is
  * queued then. */

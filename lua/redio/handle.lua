@@ -91,11 +91,16 @@ local function queue_slowly(self, record, ...)
   return self
 end
 
+local function queue_slowly_for(record, self, ...)
+  return queue_slowly(self, record, ...)
+end
+
 local function plain_method(record)
   local core_queue = core.queuer(record.core)
-  return function(self, ...)
-    if core_queue(self, ...) then return self end
-    return queue_slowly(self, record, ...)
+  return function(...)
+    local self = core_queue(...)
+    if self then return self end
+    return queue_slowly_for(record, ...)
   end
 end
 
@@ -238,11 +243,13 @@ end
 --- Raises the first error reply after all replies are in (with its `index` in the chain, and all `replies`), or
 --- what became of the connection.
 function methods:await()
-  if task.cancelling > 0 then return await_slowly(self, 0) end
-  local sent, first = send(self)
-  if not sent then return await_slowly(self, 0) end
+  local single, first = send(self)
+  if single == nil then return await_slowly(self, 0) end
   if first then self[1]._shared:schedule() end
-  return settle(self, yield())
+  if not single then return settle(self, yield()) end
+  local token, a, b, c = yield()
+  if token == DONE then return a end
+  return exchange.unhappy(self, nil, nil, 0, 0, token, a, b, c)
 end
 
 metatable.__call = methods.await
@@ -363,9 +370,8 @@ function methods:_detach()
 end
 
 --- A fresh handle.
-function M.new(client)
-  return setmetatable({ client, false }, metatable)
-end
+---@type fun(client: redio.Client): redio.Handle
+M.new = core.handles(metatable)
 
 --- A handle with a connection of its own, until it is closed.
 function M.private(client)

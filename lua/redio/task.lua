@@ -6,6 +6,7 @@
 
 local check = require "redio.check"
 local compat = require "redio.compat"
+local core = require "redio.core"
 local errors = require "redio.errors"
 local text = require "redio.text"
 local transports = require "redio.transport"
@@ -25,6 +26,11 @@ M.busy = {}
 
 -- how many tasks are to be cancelled when they next wait
 M.cancelling = 0
+
+local function count_cancelling(n)
+  M.cancelling = M.cancelling + n
+  core.cancelling(n)
+end
 
 local CANCEL = {}
 M.CANCEL = CANCEL
@@ -72,7 +78,7 @@ function M.check_cancelled(co)
   local task = tasks[co]
   if task and task._cancel then
     task._cancel = nil
-    M.cancelling = M.cancelling - 1
+    count_cancelling(-1)
     error(task._reason or cancelled_error(), 0)
   end
 end
@@ -167,7 +173,7 @@ local function close_task(task, ok, ...)
   task._waiter = nil
   if task._cancel then
     task._cancel = nil
-    M.cancelling = M.cancelling - 1
+    count_cancelling(-1)
   end
   local joiners = task._joiners
   task._joiners = nil
@@ -269,7 +275,7 @@ function Task:cancel(reason)
     resume(self._co, CANCEL)
   elseif not self._cancel then
     self._cancel = true
-    M.cancelling = M.cancelling + 1
+    count_cancelling(1)
   end
   return true
 end
@@ -355,7 +361,7 @@ local function leave_deadline(record, transport, timer, ok, ...)
   transport.stop_timer(timer)
   if record._cancel and record._reason == record._deadline then
     record._cancel = nil
-    M.cancelling = M.cancelling - 1
+    count_cancelling(-1)
   end
   if record._plain then tasks[record._co] = nil end
   record._reason, record._deadline = nil, nil
