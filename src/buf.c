@@ -51,8 +51,17 @@ char *redio_buf_make_room(redio_buf *b, size_t n) {
 }
 
 void redio_buf_emptied(redio_buf *b) {
+  size_t used = b->tail;
   b->head = b->tail = 0;
-  if (b->cap > KEEP)
+  if (b->cap <= KEEP)
+    return;
+  b->small = used > b->cap / 4 ? 0 : b->small + 1;
+  if (!b->patience || b->small > b->patience)
+    redio_buf_free(b);
+}
+
+void redio_buf_trim(redio_buf *b) {
+  if (b->cap > KEEP && !redio_buf_len(b))
     redio_buf_free(b);
 }
 
@@ -60,4 +69,5 @@ void redio_buf_free(redio_buf *b) {
   free(b->data);
   b->data = NULL;
   b->head = b->tail = b->cap = 0;
+  b->small = 0;
 }

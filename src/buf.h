@@ -11,11 +11,13 @@ typedef struct redio_buf {
   size_t head; /* first byte not yet consumed */
   size_t tail; /* one past the last byte */
   size_t cap;
+  unsigned patience; /* how often a large one may be emptied with little in it and is kept */
+  unsigned small;    /* how often that was the case, one after the other */
 } redio_buf;
 
 /* An empty buffer owns no memory; zeroed memory is an empty buffer. */
 #define REDIO_BUF_INIT                                                                             \
-  { NULL, 0, 0, 0 }
+  { NULL, 0, 0, 0, 0, 0 }
 
 static inline size_t redio_buf_len(const redio_buf *b) { return b->tail - b->head; }
 /* NULL, to which nothing may be added, while it owns no memory. */
@@ -44,8 +46,8 @@ static inline int redio_buf_append(redio_buf *b, const void *bytes, size_t n) {
   return 0;
 }
 
-/* An emptied buffer starts again at its front, and one that had grown large gives its memory back.
- */
+/* An emptied buffer starts again at its front, and one that had grown large gives its memory back:
+ * at once, or, with patience, when it was not needed for a while. */
 void redio_buf_emptied(redio_buf *b);
 
 /* Drops n bytes from the head. */
@@ -54,6 +56,9 @@ static inline void redio_buf_consume(redio_buf *b, size_t n) {
   if (b->head >= b->tail)
     redio_buf_emptied(b);
 }
+
+/* Gives the memory of a large buffer back, when it is empty. */
+void redio_buf_trim(redio_buf *b);
 
 void redio_buf_free(redio_buf *b);
 

@@ -13,6 +13,10 @@ const char *const redio_event_names[] = {"connect", "connected", "established",
 
 #define NO_STEP 255
 
+/* Large replies often follow each other, and to have the kernel clear fresh memory for each costs
+ * more than to read them. */
+enum { PATIENCE = 64 };
+
 /* state x event -> state; nothing else assigns a state */
 static const unsigned char steps[][REDIO_LOSE + 1] = {
     /*                  connect           connected        established  drain           lose */
@@ -38,6 +42,12 @@ void redio_connection_init(redio_connection *c, const void *tag, const redio_lim
   c->first = c->last = c->unused = REDIO_NO_CHAIN;
   c->turn = 1;
   redio_decoder_init(&c->decoder, limits);
+  c->decoder.in.patience = c->out.patience = PATIENCE;
+}
+
+void redio_connection_rest(redio_connection *c) {
+  redio_buf_trim(&c->decoder.in);
+  redio_buf_trim(&c->out);
 }
 
 void redio_connection_free(redio_connection *c) {

@@ -102,6 +102,9 @@ const redio_expect *redio_connection_expected(const redio_connection *c, uint32_
 /* The reply at the head was taken for the first chain. */
 void redio_connection_took(redio_connection *c);
 
+/* Nothing is in flight: gives back the memory that only much traffic needs. */
+void redio_connection_rest(redio_connection *c);
+
 /* Takes the first chain off, finished or not. */
 void redio_connection_pop(redio_connection *c);
 

@@ -17,7 +17,7 @@
 const redio_limits redio_default_limits = {512ULL << 20, 1ULL << 24, 64 << 10, 128};
 
 /* The token reader recurses per level of streamed aggregates inside attributes. */
-enum { DEPTH_CEILING = 10000, LONGEST_INTEGER = 19, SHORT_LINE = 32 };
+enum { DEPTH_CEILING = 10000, LONGEST_INTEGER = 19, LONGEST_SHORT_LENGTH = 9, SHORT_LINE = 32 };
 
 void redio_decoder_init(redio_decoder *d, const redio_limits *limits) {
   memset(d, 0, sizeof *d);
@@ -421,24 +421,48 @@ static const char *scan_token(redio_decoder *d, const char *p, const char *end) 
   }
 }
 
-/* The reply most often seen, "$32\r\n...\r\n", when all of it is there. Anything else, or less, or
- * wrong, goes the long way. */
+/* What is most often seen, "$32\r\n...\r\n", when all of it is there: where its bytes begin.
+ * Anything else, or less, or wrong, goes the long way. */
+static inline const char *plain_bulk(const redio_decoder *d, const char *p, const char *end,
+                                     size_t *len) {
+  const char *at = p + 1;
+  size_t n = 0;
+  if (end - p < LONGEST_SHORT_LENGTH + 4 || *p != '$' || *at == '0')
+    return NULL;
+  for (; at < p + LONGEST_SHORT_LENGTH && is_digit(*at); at++)
+    n = n * 10 + (size_t)(*at - '0');
+  if (at == p + 1 || *at != '\r' || at[1] != '\n' || (size_t)(end - at) < n + 4 ||
+      at[n + 2] != '\r' || at[n + 3] != '\n' || n > d->limits.max_bulk)
+    return NULL;
+  *len = n;
+  return at + 2;
+}
+
 static int next_bulk(redio_decoder *d) {
   const char *head = redio_buf_head(&d->in);
-  size_t len = redio_buf_len(&d->in), at = 1, n = 0;
-  if (len < 6 || *head != '$' || head[1] == '0')
+  const char *bytes = plain_bulk(d, head, d->in.data + d->in.tail, &d->bulk_len);
+  if (!bytes)
     return 0;
-  for (; at < 9 && is_digit(head[at]) && at + 1 < len; at++)
-    n = n * 10 + (size_t)(head[at] - '0');
-  if (at == 1 || len - at < n + 4 || head[at] != '\r' || head[at + 1] != '\n' ||
-      head[at + 2 + n] != '\r' || head[at + 3 + n] != '\n' || n > d->limits.max_bulk)
-    return 0;
-  d->bulk = at + 2;
-  d->bulk_len = n;
-  d->pos = at + n + 4;
+  d->bulk = (size_t)(bytes - head);
+  d->pos = d->bulk + d->bulk_len + 2;
   d->first = '$';
   d->is_bulk = d->ready = 1;
   return 1;
+}
+
+/* Passes over a run of plain bulk strings inside an aggregate, up to its last element. */
+static const char *skip_bulks(redio_decoder *d, const char *p, const char *end) {
+  redio_frame *f = &d->stack[d->depth - 1];
+  const char *start = p, *bytes;
+  size_t n;
+  if (f->streamed || f->kind_due || d->attributed || d->in_chunks || d->scanned)
+    return p;
+  while (f->left > 1 && (bytes = plain_bulk(d, p, end, &n)) != NULL) {
+    p = bytes + n + 2;
+    f->left--;
+  }
+  d->pos += (size_t)(p - start);
+  return p;
 }
 
 static int at_start(const redio_decoder *d) {
@@ -458,6 +482,10 @@ redio_status redio_decoder_next(redio_decoder *d) {
   head = redio_buf_head(&d->in);
   end = d->in.data + d->in.tail;
   for (p = head + d->pos; p < end;) {
+    if (d->depth)
+      p = skip_bulks(d, p, end);
+    if (p == end)
+      break;
     p = scan_token(d, p, end);
     if (!p)
       return d->dead ? REDIO_DEAD : REDIO_NEED_MORE;

@@ -14,6 +14,12 @@ extern const char redio_command_tag, redio_pipeline_tag, redio_connection_tag, r
 /* The userdata at index i; raises when it is not that kind. */
 void *redio_check(lua_State *L, int i, const void *tag, size_t size, const char *what);
 
+/* The same for what only this binding has put there: NULL when it is something else. */
+static inline void *redio_own(lua_State *L, int i, const void *tag) {
+  const void *const *p = lua_touserdata(L, i);
+  return p && *p == tag ? (void *)(size_t)p : NULL;
+}
+
 #define check_command(L, i)                                                                        \
   ((redio_command *)redio_check(L, i, &redio_command_tag, sizeof(redio_command), "redio.command"))
 #define check_pipeline(L, i)                                                                       \

@@ -319,7 +319,6 @@ static int take_bulk(lua_State *L, const redio_connection *c, const redio_chain 
   if (chain->mode & (REDIO_MODE_TEXT | REDIO_MODE_COLLECT) ||
       redio_shapes[e->reply.shape]->kind > REDIO_SHAPE_NAME)
     return 0;
-  luaL_checkstack(L, 16, "too many results: use replies()");
   lua_pushlstring(L, redio_buf_head(&d->in) + d->bulk, d->bulk_len);
   return 1;
 }
@@ -354,7 +353,6 @@ static void take_reply(lua_State *L, redio_connection *c, redio_chain *chain) {
     chain->places = b.places_count;
     lua_settop(L, base);
   } else {
-    luaL_checkstack(L, 16, "too many results: use replies()");
     redio_build(&b, redio_shapes[e->reply.shape], 0);
   }
 }
@@ -429,11 +427,16 @@ static void pause_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
   keep_errors(L);
 }
 
+enum { AT_A_TIME = 16 };
+
 /* Takes replies for the first chain until it is finished (1), bytes run out (0), or something comes
  * between (-1). */
 static int feed_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
+  int since = 0;
   start_chain(L, c, chain);
   while (redio_decoder_next(&c->decoder) == REDIO_VALUE) {
+    if (!(since++ % AT_A_TIME)) /* one is left of each, and to build it takes some more */
+      luaL_checkstack(L, AT_A_TIME + 16, "too many results: use replies()");
     if (c->decoder.first == '>') {
       pause_chain(L, c, chain);
       return -1;
@@ -532,6 +535,16 @@ static int lconnection_waiting(lua_State *L) {
   return 2;
 }
 
+/* connection:rest() -> true when no chain is in flight; then memory that only much traffic needs is
+ * given back */
+static int lconnection_rest(lua_State *L) {
+  redio_connection *c = check_connection(L, 1);
+  if (!c->waiting)
+    redio_connection_rest(c);
+  lua_pushboolean(L, !c->waiting);
+  return 1;
+}
+
 /* connection:limit(bytes): how much may wait for output() before submit says "full" */
 static int lconnection_limit(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
@@ -561,11 +574,19 @@ static int lconnection_gc(lua_State *L) {
   return 0;
 }
 
-static const luaL_Reg methods[] = {
-    {"submit", lconnection_submit},   {"output", lconnection_output}, {"feed", lconnection_feed},
-    {"find", lconnection_find},       {"event", lconnection_event},   {"state", lconnection_state},
-    {"null", lconnection_null},       {"limit", lconnection_limit},   {"choke", lconnection_choke},
-    {"waiting", lconnection_waiting}, {"__gc", lconnection_gc},       {NULL, NULL}};
+static const luaL_Reg methods[] = {{"submit", lconnection_submit},
+                                   {"output", lconnection_output},
+                                   {"feed", lconnection_feed},
+                                   {"find", lconnection_find},
+                                   {"event", lconnection_event},
+                                   {"state", lconnection_state},
+                                   {"null", lconnection_null},
+                                   {"limit", lconnection_limit},
+                                   {"choke", lconnection_choke},
+                                   {"waiting", lconnection_waiting},
+                                   {"rest", lconnection_rest},
+                                   {"__gc", lconnection_gc},
+                                   {NULL, NULL}};
 
 static void set_token(lua_State *L, const char *name, const void *token) {
   lua_pushlightuserdata(L, (void *)(size_t)token);

@@ -94,8 +94,9 @@ static int lhandles(lua_State *L) {
 static redio_pipeline *pipeline_of_handle(lua_State *L) {
   redio_pipeline *p;
   lua_rawgeti(L, 1, HANDLE_PIPELINE);
-  if (lua_type(L, -1) == LUA_TUSERDATA)
-    return check_pipeline(L, -1);
+  p = redio_own(L, -1, &redio_pipeline_tag);
+  if (p)
+    return p;
   lua_rawgeti(L, 1, HANDLE_IS_SET);
   if (lua_toboolean(L, -1))
     return NULL;
@@ -110,7 +111,8 @@ static int lqueue(lua_State *L) {
   int top = lua_gettop(L);
   const redio_command *c = lua_touserdata(L, lua_upvalueindex(AT_OWN));
   redio_pipeline *p;
-  luaL_checktype(L, 1, LUA_TTABLE);
+  if (lua_type(L, 1) != LUA_TTABLE)
+    luaL_checktype(L, 1, LUA_TTABLE);
   p = pipeline_of_handle(L);
   if (!p || redio_queue(L, p, c, 2, top))
     return 0;
@@ -129,15 +131,15 @@ static int lsend(lua_State *L) {
   lua_settop(L, 1);
   lua_rawgeti(L, 1, HANDLE_IS_SET);
   lua_rawgeti(L, 1, HANDLE_PIPELINE);
-  if (lua_toboolean(L, 2) || lua_type(L, 3) != LUA_TUSERDATA || stock_of(L)->cancelling)
+  p = redio_own(L, 3, &redio_pipeline_tag);
+  if (!p || lua_toboolean(L, 2) || stock_of(L)->cancelling)
     return 0;
   lua_rawgeti(L, 1, HANDLE_CLIENT);
   lua_rawgeti(L, 4, CLIENT_CONNECTION);
-  if (!lua_toboolean(L, 5))
+  c = redio_own(L, 5, &redio_connection_tag);
+  if (!c)
     return 0;
   lua_rawgeti(L, 4, CLIENT_WAITERS);
-  p = check_pipeline(L, 3);
-  c = check_connection(L, 5);
   if (!p->replies || redio_refuses_chain(L, c, p, 0) || redio_connection_reserve(c, p))
     return 0;
   first = !redio_buf_len(&c->out);

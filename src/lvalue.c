@@ -101,8 +101,30 @@ static int encode_argument(lua_State *L, redio_pipeline *p, int i) {
   return i;
 }
 
+/* A few short strings, as most commands have: 0, -1 or 1 as redio_pipeline_plain. */
+static int queue_strings(lua_State *L, redio_pipeline *p, const redio_command *c, int first,
+                         int top) {
+  redio_arg args[4];
+  size_t bytes = 0;
+  unsigned n = 0;
+  if (top - first >= 4)
+    return 1;
+  for (; first <= top; first++, n++) {
+    if (lua_type(L, first) != LUA_TSTRING)
+      return 1;
+    args[n].s = lua_tolstring(L, first, &args[n].len);
+    if (args[n].len >= REDIO_PIECE_MIN)
+      return 1;
+    bytes += args[n].len;
+  }
+  return redio_pipeline_plain(p, c, args, n, bytes);
+}
+
 int redio_queue(lua_State *L, redio_pipeline *p, const redio_command *c, int first, int top) {
-  int i, failed = 0;
+  int i, failed = p->closed_pieces == p->pieces.count ? queue_strings(L, p, c, first, top) : 1;
+  if (failed <= 0)
+    return failed;
+  failed = 0;
   if (redio_pipeline_refuses(p, c))
     return first;
   if (p->closed_pieces < p->pieces.count)
@@ -362,6 +384,30 @@ static void enter_queued(redio_builder *b, uint32_t exec_index, unsigned long lo
   b->index = exec_index > b->inner_count ? exec_index - b->inner_count + (uint32_t)i : exec_index;
 }
 
+/* Whether bulk strings that are elements are pushed just as they are. */
+static int has_plain_elements(const redio_builder *b, const redio_shape *shape) {
+  if (shape->kind == REDIO_SHAPE_LIST)
+    shape = shape->of[0];
+  return shape->kind <= REDIO_SHAPE_NAME && !(b->mode & (REDIO_MODE_TEXT | REDIO_MODE_PLACES));
+}
+
+/* A run of bulk strings into the list that is on top, from index n + 1 on; how many. */
+static int build_bulks(redio_builder *b, int n, unsigned long long left) {
+  int count = 0;
+  for (; left && *b->p == '$' && b->p[1] >= '0'; left--) {
+    const char *p = b->p + 1;
+    size_t len = 0;
+    if (*p == '?')
+      break;
+    while (*p != '\r')
+      len = len * 10 + (size_t)(*p++ - '0');
+    lua_pushlstring(b->L, p + 2, len);
+    b->p = p + len + 4;
+    lua_rawseti(b->L, -2, n + ++count);
+  }
+  return count;
+}
+
 static int build_list(redio_builder *b, const redio_token *t, const redio_shape *shape) {
   unsigned long long left = t->count, i = 0;
   uint32_t index = b->index;
@@ -370,6 +416,10 @@ static int build_list(redio_builder *b, const redio_token *t, const redio_shape 
   luaL_checkstack(b->L, 8, "reply");
   lua_createtable(b->L, small(t->streamed ? 0 : left), 0);
   list = lua_gettop(b->L);
+  if (!t->streamed && has_plain_elements(b, shape)) {
+    i = (unsigned long long)(n = build_bulks(b, 0, left));
+    left -= i;
+  }
   for (; next_element(b, t, &left, &element); i++) {
     if (shape->kind == REDIO_SHAPE_EXEC)
       enter_queued(b, index, i);

@@ -84,6 +84,15 @@ static char *write_header(char *to, char type, size_t n) {
   return to;
 }
 
+static char *write_string(char *to, const char *s, size_t len) {
+  to = write_header(to, '$', len);
+  memcpy(to, s, len);
+  to += len;
+  *to++ = '\r';
+  *to++ = '\n';
+  return to;
+}
+
 int redio_pipeline_open(redio_pipeline *p, const redio_command *c, unsigned args) {
   char *to;
   p->out.tail = p->out.head + p->closed_out;
@@ -100,12 +109,7 @@ int redio_pipeline_arg(redio_pipeline *p, const char *s, size_t len) {
   char *to = redio_buf_reserve(&p->out, len + REDIO_NUMBER_MAX);
   if (!to)
     return -1;
-  to = write_header(to, '$', len);
-  memcpy(to, s, len);
-  to += len;
-  *to++ = '\r';
-  *to++ = '\n';
-  p->out.tail = (size_t)(to - p->out.data);
+  p->out.tail = (size_t)(write_string(to, s, len) - p->out.data);
   return 0;
 }
 
@@ -233,6 +237,35 @@ static int follow(redio_pipeline *p, const redio_command *c, unsigned char shape
   return 0;
 }
 
+static void count_command(redio_pipeline *p, const redio_command *c) {
+  if (!p->commands)
+    p->first_id = c->id;
+  p->commands++;
+  p->flags |= c->flags;
+  p->all_flags &= c->flags;
+  p->closed_out = redio_buf_len(&p->out);
+}
+
+int redio_pipeline_plain(redio_pipeline *p, const redio_command *c, const redio_arg *args,
+                         unsigned count, size_t bytes) {
+  char *to;
+  unsigned i;
+  if (!is_usual(p, c) || c->variants_count)
+    return 1;
+  p->out.tail = p->out.head + p->closed_out;
+  to = redio_buf_reserve(&p->out, c->words_len + bytes + (count + 1) * REDIO_NUMBER_MAX);
+  if (!to || expect(p, c->shape, c->id))
+    return -1;
+  to = write_header(to, '*', (size_t)c->words_count + count);
+  memcpy(to, c->words, c->words_len);
+  to += c->words_len;
+  for (i = 0; i < count; i++)
+    to = write_string(to, args[i].s, args[i].len);
+  p->out.tail = (size_t)(to - p->out.data);
+  count_command(p, c);
+  return 0;
+}
+
 static void count_pieces(redio_pipeline *p) {
   while (p->closed_pieces < p->pieces.count)
     p->piece_bytes += p->pieces.list[p->closed_pieces++].len;
@@ -242,14 +275,9 @@ int redio_pipeline_close(redio_pipeline *p, const redio_command *c, unsigned cha
                          const char *reply_arg) {
   if (is_usual(p, c) ? expect(p, shape, c->id) : follow(p, c, shape, reply_arg))
     return -1;
-  if (!p->commands)
-    p->first_id = c->id;
-  p->commands++;
-  p->flags |= c->flags;
-  p->all_flags &= c->flags;
   if (p->closed_pieces < p->pieces.count)
     count_pieces(p);
-  p->closed_out = redio_buf_len(&p->out);
+  count_command(p, c);
   return 0;
 }
 

@@ -17,6 +17,11 @@
 /* From this size on an argument travels as its own piece. */
 #define REDIO_PIECE_MIN (16 * 1024)
 
+typedef struct redio_arg {
+  const char *s;
+  size_t len;
+} redio_arg;
+
 /* One reply to come. EXEC's is followed by a count and as many entries for the elements of its
  * array. */
 typedef union redio_expect {
@@ -88,6 +93,12 @@ int redio_pipeline_piece(redio_pipeline *p, const char *s, size_t len, int ref);
 /* `reply_arg`: CLIENT REPLY's only argument, else NULL. */
 int redio_pipeline_close(redio_pipeline *p, const redio_command *c, unsigned char shape,
                          const char *reply_arg);
+
+/* The same in one step for a command that is nothing special in a session that is not, as most are:
+ * all its arguments, `bytes` long together, are copied. 0, -1 when memory is out, or 1: it takes
+ * the usual steps. */
+int redio_pipeline_plain(redio_pipeline *p, const redio_command *c, const redio_arg *args,
+                         unsigned count, size_t bytes);
 
 /* MULTI in front of what is queued, none of which belongs to a transaction yet. 0, or -1 when
  * memory is out. */

@@ -40,11 +40,11 @@ local busy = task.busy
 local Connection = {}
 Connection.__index = Connection
 
-local core_next, core_wake, core_feed, core_output, core_waiting
+local core_next, core_wake, core_feed, core_output, core_waiting, core_rest
 do
   local methods = getmetatable(new_core()).__index
   core_next, core_wake, core_feed = methods.next, methods.wake, methods.feed
-  core_output, core_waiting = methods.output, methods.waiting
+  core_output, core_waiting, core_rest = methods.output, methods.waiting, methods.rest
 end
 
 --- A connection that is not yet open.
@@ -447,7 +447,7 @@ end
 --- Lets go of itself when nothing is in flight.
 function Connection:_settle()
   if self.lost or not self.ready or self.flushing then return end
-  if core_waiting(self.core) == 0 and not self.hold then
+  if core_rest(self.core) and not self.hold then
     busy[self] = nil
     self.socket:counts(false)
     if self.retiring then self:close() end
