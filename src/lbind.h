@@ -43,7 +43,7 @@ void redio_set_recycling(lua_State *L, const luaL_Reg *list);
 /* These two are for such functions alone. Lends one: pushes it. */
 redio_pipeline *redio_lend(lua_State *L);
 /* Takes back the pipeline on top of the stack, and pops it. */
-void redio_recycle(lua_State *L);
+void redio_recycle(lua_State *L, redio_pipeline *p);
 
 /* Why the connection does not take that pipeline from here, a word; NULL when it does. */
 const char *redio_refuses_chain(lua_State *L, const redio_connection *c, const redio_pipeline *p,

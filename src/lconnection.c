@@ -124,12 +124,14 @@ static void clear_cell(lua_State *L, int waiters, uint32_t slot, int which) {
 
 /* The chain's pipeline goes back to those that may be lent. */
 static void give_back(lua_State *L, int waiters, uint32_t slot) {
+  redio_pipeline *p;
   lua_rawgeti(L, waiters, cell(slot, CELL_PIPELINE));
-  if (lua_type(L, -1) != LUA_TUSERDATA) {
+  p = redio_own(L, -1, &redio_pipeline_tag);
+  if (!p) {
     lua_pop(L, 1);
     return;
   }
-  redio_recycle(L);
+  redio_recycle(L, p);
   clear_cell(L, waiters, slot, CELL_PIPELINE);
 }
 
@@ -285,8 +287,9 @@ static void push_failed(lua_State *L, const redio_chain *chain) {
 
 /* For what is on the stack, on the waiter's. */
 static void make_room(lua_State *L) {
-  lua_State *co = lua_tothread(L, AT_WAITER);
-  if (co && !lua_checkstack(co, lua_gettop(L)))
+  int n = lua_gettop(L) - AT_WAITER;
+  lua_State *co = n > REDIO_ROOM_IN_YIELD ? lua_tothread(L, AT_WAITER) : NULL;
+  if (co && !lua_checkstack(co, n))
     luaL_error(L, "too many results: use replies()");
 }
 
@@ -301,7 +304,6 @@ static int finish_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
   }
   if (!lua_isnil(L, AT_ERRORS))
     push_failed(L, chain);
-  luaL_checkstack(L, 8, "results");
   make_room(L);
   give_back(L, AT_WAITERS, slot);
   /* nothing may raise from here on: what is popped is told */
@@ -454,9 +456,10 @@ static int feed_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
 }
 
 static int push_next(lua_State *L, redio_connection *c) {
-  lua_settop(L, AT_WAITERS);
-  if (c->state == REDIO_LOST)
+  if (c->state == REDIO_LOST) {
+    lua_settop(L, AT_WAITERS);
     return next_lost(L, c);
+  }
   while (redio_decoder_next(&c->decoder) == REDIO_VALUE) {
     redio_chain *chain = redio_connection_first(c);
     int finished;
@@ -498,13 +501,12 @@ static int lconnection_wake(lua_State *L) {
     lua_State *co = n ? lua_tothread(L, AT_WAITER) : NULL;
     if (!co)
       return n;
-    if (!lua_checkstack(co, n))
-      return luaL_error(L, "too many results: use replies()");
     lua_xmove(L, co, n - 1);
     switch (redio_resume(co, L, n - 1, &results)) {
     case LUA_OK:
     case LUA_YIELD:
-      lua_pop(co, results);
+      if (results)
+        lua_pop(co, results);
       break;
     default:
       lua_xmove(co, L, 1);

@@ -20,7 +20,8 @@ enum { AT_STOCK = 1, AT_LIST = 2, AT_OWN = 3 };
 
 typedef struct redio_stock {
   int count;
-  int cancelling; /* tasks that are to be cancelled when they next wait */
+  int cancelling;                           /* tasks that are to be cancelled when they next wait */
+  redio_pipeline *pipelines[MOST_IN_STOCK]; /* what is in the list */
 } redio_stock;
 
 static redio_stock *stock_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(AT_STOCK)); }
@@ -32,15 +33,14 @@ redio_pipeline *redio_lend(lua_State *L) {
   lua_rawgeti(L, lua_upvalueindex(AT_LIST), stock->count);
   lua_pushnil(L);
   lua_rawseti(L, lua_upvalueindex(AT_LIST), stock->count--);
-  return lua_touserdata(L, -1);
+  return stock->pipelines[stock->count];
 }
 
-void redio_recycle(lua_State *L) {
-  redio_pipeline *p = lua_touserdata(L, -1);
+void redio_recycle(lua_State *L, redio_pipeline *p) {
   redio_stock *stock = stock_of(L);
   if (stock->count < MOST_IN_STOCK) { /* first, for it may raise when memory is out */
     lua_rawseti(L, lua_upvalueindex(AT_LIST), stock->count + 1);
-    stock->count++;
+    stock->pipelines[stock->count++] = p;
   } else {
     lua_pop(L, 1);
   }
@@ -57,9 +57,9 @@ static int llend(lua_State *L) {
 
 /* recycle(pipeline): for the next one who borrows; what it held is forgotten */
 static int lrecycle(lua_State *L) {
-  check_pipeline(L, 1);
+  redio_pipeline *p = check_pipeline(L, 1);
   lua_settop(L, 1);
-  redio_recycle(L);
+  redio_recycle(L, p);
   return 0;
 }
 
@@ -120,13 +120,15 @@ static int lqueue(lua_State *L) {
   return 1;
 }
 
-/* send(handle) -> single, first | nothing, when it takes Lua
- * The usual await, all but the waiting; `single`: exactly one value will come; first: see
- * submit. */
+enum { SINGLE = 1, FIRST = 2 };
+
+/* send(handle) -> how | nothing, when it takes Lua
+ * The usual await, all but the waiting. How: SINGLE when exactly one value will come, plus FIRST
+ * when nothing else was waiting for output(). */
 static int lsend(lua_State *L) {
   redio_connection *c;
   redio_pipeline *p;
-  int first;
+  int how;
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_settop(L, 1);
   lua_rawgeti(L, 1, HANDLE_IS_SET);
@@ -142,14 +144,13 @@ static int lsend(lua_State *L) {
   lua_rawgeti(L, 4, CLIENT_WAITERS);
   if (!p->replies || redio_refuses_chain(L, c, p, 0) || redio_connection_reserve(c, p))
     return 0;
-  first = !redio_buf_len(&c->out);
+  how = (p->replies == 1 && p->values == 1 ? SINGLE : 0) + (redio_buf_len(&c->out) ? 0 : FIRST);
   lua_pushvalue(L, 3);
   redio_submit(L, c, p, 0, 6);
   lua_pushboolean(L, 0);
   lua_rawseti(L, 1, HANDLE_PIPELINE);
-  lua_pushboolean(L, p->replies == 1 && p->values == 1);
-  lua_pushboolean(L, first);
-  return 2;
+  lua_pushinteger(L, how);
+  return 1;
 }
 
 /* queuer(command) -> a function that queues it */
@@ -190,4 +191,8 @@ void redio_open_handle(lua_State *L) {
   lua_setfield(L, LUA_REGISTRYINDEX, STOCK);
   redio_set_recycling(L, recycling);
   redio_set_functions(L, functions);
+  lua_pushinteger(L, SINGLE);
+  lua_setfield(L, -2, "SINGLE");
+  lua_pushinteger(L, FIRST);
+  lua_setfield(L, -2, "FIRST");
 }

@@ -15,6 +15,7 @@ local exchange = require "redio.exchange"
 local task = require "redio.task"
 
 local encode, send, DONE = core.encode, core.send, core.DONE
+local SINGLE, FIRST = core.SINGLE, core.FIRST
 local TEXT, PLACES, COLLECT, LIST = core.TEXT, core.PLACES, core.COLLECT, core.LIST
 local isyieldable, yield = compat.isyieldable, coroutine.yield
 local unpack = compat.unpack
@@ -238,15 +239,19 @@ local function settle(self, token, ...)
   return exchange.unhappy(self, nil, nil, 0, 0, token, ...)
 end
 
+local function await_otherwise(self, how)
+  if not how then return await_slowly(self, 0) end
+  if how >= FIRST then self[1]._shared:schedule() end
+  return settle(self, yield())
+end
+
 --- Sends what is queued and waits.
 ---@return any ... the results, in order
 --- Raises the first error reply after all replies are in (with its `index` in the chain, and all `replies`), or
 --- what became of the connection.
 function methods:await()
-  local single, first = send(self)
-  if single == nil then return await_slowly(self, 0) end
-  if first then self[1]._shared:schedule() end
-  if not single then return settle(self, yield()) end
+  local how = send(self)
+  if how ~= SINGLE then return await_otherwise(self, how) end
   local token, a, b, c = yield()
   if token == DONE then return a end
   return exchange.unhappy(self, nil, nil, 0, 0, token, a, b, c)
