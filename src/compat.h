@@ -13,8 +13,8 @@
 #define REDIO_MAX_RESULTS 7000
 #endif
 
-/* What may be moved onto the stack of a coroutine in coroutine.yield without a look for room: of the
- * LUA_MINSTACK that every C function has. LuaJIT's is none. */
+/* What may be moved onto the stack of a coroutine in coroutine.yield without a look for room: of
+ * the LUA_MINSTACK that every C function has. LuaJIT's is none. */
 #if LUA_VERSION_NUM >= 502
 #define REDIO_ROOM_IN_YIELD (LUA_MINSTACK - 4)
 #else

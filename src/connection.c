@@ -40,7 +40,6 @@ void redio_connection_init(redio_connection *c, const void *tag, const redio_lim
   memset(c, 0, sizeof *c);
   c->tag = tag;
   c->first = c->last = c->unused = REDIO_NO_CHAIN;
-  c->turn = 1;
   redio_decoder_init(&c->decoder, limits);
   c->decoder.in.patience = c->out.patience = PATIENCE;
 }
@@ -123,7 +122,7 @@ static uint32_t new_chain(redio_connection *c) {
 }
 
 static void copy_pieces(redio_connection *c, const redio_pipeline *p) {
-  size_t i, base = redio_buf_len(&c->out);
+  size_t i, base = redio_connection_unsent(c);
   for (i = 0; i < p->closed_pieces; i++) {
     redio_piece piece = p->pieces.list[i], *copy = c->pieces.list + c->pieces.count++;
     piece.at += base;
@@ -141,21 +140,31 @@ static void move_bytes(redio_buf *to, const redio_buf *from, size_t n) {
   to->tail += n;
 }
 
-uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigned char mode) {
-  uint32_t slot = REDIO_NO_CHAIN;
-  size_t at = redio_buf_len(&c->out);
+static void start_chain(redio_connection *c, const redio_pipeline *p, unsigned char mode,
+                        int keep) {
+  redio_chain *chain = c->chains + new_chain(c);
+  memset(chain, 0, sizeof *chain);
+  chain->next = REDIO_NO_CHAIN;
+  chain->replies = (uint32_t)p->replies;
+  chain->at = c->origin + redio_buf_len(&c->out);
+  chain->len = p->closed_out;
+  chain->mode = mode;
+  chain->kept = keep != 0;
+  chain->large = p->closed_pieces > 0;
+  chain->readonly = (p->all_flags & REDIO_READONLY) != 0;
+  c->keeping += chain->kept;
+}
+
+uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigned char mode,
+                                 int keep) {
+  if (p->replies)
+    start_chain(c, p, mode, keep);
   if (p->closed_pieces)
     copy_pieces(c, p);
   move_bytes(&c->out, &p->out, p->closed_out);
   move_bytes(&c->expects, &p->expects, redio_buf_len(&p->expects));
   p->submitted = 1;
-  if (p->replies) {
-    redio_chain chain = {
-        REDIO_NO_CHAIN, (uint32_t)p->replies, 0, 0, 0, c->turn, at, p->closed_out, mode, 0};
-    slot = new_chain(c);
-    c->chains[slot] = chain;
-  }
-  return slot;
+  return p->replies ? c->last : REDIO_NO_CHAIN;
 }
 
 /* Entries of one reply: EXEC's is followed by its count and that many more. */
@@ -169,12 +178,20 @@ static const redio_expect *skip_entries(const redio_expect *e, uint32_t replies)
   return e;
 }
 
+static const redio_expect *first_entry(const redio_connection *c) {
+  return (const redio_expect *)(const void *)redio_buf_head(&c->expects);
+}
+
+static size_t bytes_between(const redio_expect *e, const redio_expect *end) {
+  return (size_t)((const char *)end - (const char *)e);
+}
+
 /* Takes the chain out of the list; returns the first entry it expects. */
 static const redio_expect *unlink_chain(redio_connection *c, uint32_t slot) {
-  const redio_expect *e = (const redio_expect *)(const void *)redio_buf_head(&c->expects);
+  const redio_expect *e = first_entry(c);
   uint32_t i, before = REDIO_NO_CHAIN;
   for (i = c->first; i != slot; i = c->chains[i].next) {
-    e = skip_entries(e, c->chains[i].replies - c->chains[i].done);
+    e = skip_entries(e, c->chains[i].replies);
     before = i;
   }
   if (before == REDIO_NO_CHAIN)
@@ -190,15 +207,16 @@ static void free_slot(redio_connection *c, uint32_t slot) {
   c->chains[slot].next = c->unused;
   c->unused = slot;
   c->waiting--;
+  c->keeping -= c->chains[slot].kept;
 }
 
-/* The pieces from `from` to `to` become spare refs; those behind them move up. */
+/* The pieces of [from, to), counted from `sent`, become the spare ones. */
 static void cut_pieces(redio_connection *c, size_t from, size_t to) {
   redio_pieces *p = &c->pieces;
-  size_t i = 0, first, n = 0;
+  size_t i = 0, n = 0;
   while (i < p->count && p->list[i].at <= from)
     i++;
-  for (first = i; i < p->count && p->list[i].at < to; i++, n++)
+  for (; i < p->count && p->list[i].at < to; i++, n++)
     c->piece_bytes -= p->list[i].len;
   for (; n && i < p->count; i++) {
     redio_piece moved = p->list[i];
@@ -207,8 +225,6 @@ static void cut_pieces(redio_connection *c, size_t from, size_t to) {
   }
   p->count -= n;
   p->spare = n;
-  for (i = first; i < p->count; i++)
-    p->list[i].at -= to - from;
 }
 
 static void cut_bytes(redio_buf *b, size_t at, size_t len) {
@@ -217,16 +233,21 @@ static void cut_bytes(redio_buf *b, size_t at, size_t len) {
   b->tail -= len;
 }
 
+/* As if the chain, which was not sent, had never been submitted. */
 static void cut_chain(redio_connection *c, uint32_t slot) {
   const redio_chain chain = c->chains[slot];
-  uint32_t i;
+  size_t i, from = (size_t)(chain.at - c->sent);
+  uint32_t next;
   const redio_expect *e = unlink_chain(c, slot), *end = skip_entries(e, chain.replies);
   cut_bytes(&c->expects, (size_t)((const char *)e - redio_buf_head(&c->expects)),
-            (size_t)((const char *)end - (const char *)e));
-  cut_pieces(c, chain.at, chain.at + chain.len);
-  cut_bytes(&c->out, chain.at, chain.len);
-  for (i = chain.next; i != REDIO_NO_CHAIN; i = c->chains[i].next)
-    c->chains[i].at -= chain.len;
+            bytes_between(e, end));
+  cut_pieces(c, from, from + chain.len);
+  cut_bytes(&c->out, (size_t)(chain.at - c->origin), chain.len);
+  for (i = 0; i < c->pieces.count; i++)
+    if (c->pieces.list[i].at > from)
+      c->pieces.list[i].at -= chain.len;
+  for (next = chain.next; next != REDIO_NO_CHAIN; next = c->chains[next].next)
+    c->chains[next].at -= chain.len;
   free_slot(c, slot);
 }
 
@@ -239,33 +260,83 @@ int redio_connection_drop(redio_connection *c, uint32_t slot) {
   return 1;
 }
 
+/* What is before that byte is not asked for any more. */
+static void forget_until(redio_connection *c, unsigned long long end) {
+  if (end <= c->origin)
+    return;
+  redio_buf_consume(&c->out, (size_t)(end - c->origin));
+  c->origin = end;
+}
+
 void redio_connection_sent(redio_connection *c) {
-  redio_buf_consume(&c->out, redio_buf_len(&c->out));
+  c->sent = c->origin + redio_buf_len(&c->out);
   c->pieces.count = 0;
   c->piece_bytes = 0;
-  c->turn++;
+  if (!c->keeping)
+    forget_until(c, c->sent);
 }
 
 int redio_connection_was_sent(const redio_connection *c, uint32_t slot) {
-  return c->chains[slot].turn != c->turn;
+  return c->chains[slot].at < c->sent;
+}
+
+int redio_connection_keeps(const redio_connection *c) {
+  const redio_chain *chain = redio_connection_first(c);
+  return chain->kept && !(chain->large && redio_connection_was_sent(c, c->first));
+}
+
+/* The spare pieces, of which the chain's are the only ones, go to the pipeline. */
+static void give_pieces(redio_connection *c, redio_pipeline *p, size_t base) {
+  redio_pieces *from = &c->pieces;
+  size_t i;
+  for (i = 0; i < from->spare; i++) {
+    redio_piece piece = from->list[from->count + i];
+    piece.at -= base;
+    p->pieces.list[p->pieces.count++] = piece;
+    p->piece_bytes += piece.len;
+  }
+  p->closed_pieces = p->pieces.count;
+  from->spare = 0;
+}
+
+int redio_connection_recover(redio_connection *c, redio_pipeline *p) {
+  const redio_chain *chain = redio_connection_first(c);
+  const redio_expect *e = first_entry(c);
+  size_t base = (size_t)(chain->at - c->sent); /* means something when it was not sent */
+  if (chain->large && reserve_pieces(&p->pieces, c->pieces.count))
+    return -1;
+  if (redio_pipeline_restore(p, redio_buf_head(&c->out) + (chain->at - c->origin), chain->len, e,
+                             bytes_between(e, skip_entries(e, chain->replies)), chain->readonly))
+    return -1;
+  if (chain->large) {
+    cut_pieces(c, base, base + chain->len);
+    give_pieces(c, p, base);
+  }
+  return 0;
 }
 
 const redio_expect *redio_connection_expected(const redio_connection *c, uint32_t *inner) {
-  const redio_expect *e = (const redio_expect *)(const void *)redio_buf_head(&c->expects);
+  const redio_expect *e = first_entry(c) + c->taken / sizeof *e;
   *inner = redio_shapes[e->reply.shape]->kind == REDIO_SHAPE_EXEC ? e[1].count : 0;
   return e;
 }
 
 void redio_connection_took(redio_connection *c) {
-  uint32_t inner;
-  const redio_expect *e = redio_connection_expected(c, &inner);
-  redio_buf_consume(&c->expects, entries_of(e) * sizeof *e);
+  const redio_expect *e = first_entry(c) + c->taken / sizeof *e;
+  c->taken += entries_of(e) * sizeof *e;
   c->chains[c->first].done++;
 }
 
 void redio_connection_pop(redio_connection *c) {
   uint32_t slot = c->first;
-  c->first = c->chains[slot].next;
+  const redio_chain *chain = c->chains + slot;
+  const redio_expect *e = first_entry(c);
+  if (chain->done < chain->replies)
+    c->taken = bytes_between(e, skip_entries(e, chain->replies));
+  redio_buf_consume(&c->expects, c->taken);
+  c->taken = 0;
+  forget_until(c, chain->at + chain->len);
+  c->first = chain->next;
   if (c->first == REDIO_NO_CHAIN)
     c->last = REDIO_NO_CHAIN;
   free_slot(c, slot);

@@ -7,6 +7,9 @@
  * Replies belong to chains strictly first in, first out. A chain that is dropped keeps its place,
  * and its replies are read and forgotten; one of which nothing was sent yet never will be.
  *
+ * What a chain said stays in the output buffer until it is answered, as in TCP's own, so that it
+ * can be had back for another try, and its pipeline is free at once.
+ *
  * Every state and every step between two of them stands in the table of connection.c; an event that
  * the table does not have is refused. */
 #ifndef REDIO_CONNECTION_H
@@ -43,25 +46,30 @@ typedef struct redio_chain {
   uint32_t done;    /* of these, taken */
   uint32_t values;  /* results made of them */
   uint32_t places;  /* strings among these that a decoder is to see */
-  uint32_t turn;    /* the output that carried it */
-  size_t at, len;   /* its bytes there */
   unsigned char mode;
   unsigned char dropped;
+  unsigned char kept;     /* its commands may be asked for again */
+  unsigned char large;    /* it has pieces, which are not kept once they are sent */
+  unsigned char readonly; /* all its commands are */
+  unsigned long long at;  /* its first byte, counted from the connection's first */
+  size_t len;
 } redio_chain;
 
 typedef struct redio_connection {
   const void *tag;
   redio_decoder decoder;
-  redio_buf out;
-  redio_pieces pieces;
+  redio_buf out; /* what is in flight, as far as it is kept, and what is to be sent */
+  unsigned long long origin, sent; /* counted likewise: its first byte; what was given out */
+  redio_pieces pieces;             /* of what is to be sent; `at` counts from `sent` */
   size_t piece_bytes;
-  redio_buf expects;
+  redio_buf expects; /* from the first chain's first reply on */
+  size_t taken;      /* bytes of it that the first chain's replies so far have used up */
   redio_chain *chains;
   uint32_t chains_cap, chains_used, first, last, unused, waiting;
-  uint32_t turn; /* of the next output */
+  uint32_t keeping; /* how many of the chains are kept */
   redio_state state;
-  size_t max_out;         /* bytes that may wait in `out` before no more chains are taken; 0: any */
-  unsigned char choked;   /* the socket does not keep up: no more chains for now */
+  size_t max_out;       /* bytes that may wait to be sent before no more chains are taken; 0: any */
+  unsigned char choked; /* the socket does not keep up: no more chains for now */
   unsigned char receiver; /* arrays that nobody asked for are messages */
   unsigned char has_null; /* the owner has a value of his own for null */
 } redio_connection;
@@ -80,17 +88,27 @@ int redio_connection_reserve(redio_connection *c, const redio_pipeline *p);
 /* The slot that the next chain gets. */
 uint32_t redio_connection_next_slot(const redio_connection *c);
 
-/* Takes the pipeline's commands over; the pipeline keeps its own copy. The copies of its pieces
- * have refs of their own, which the caller has made: they are in `pieces.list` from index
- * `pieces.count` on. Returns the chain's slot, or REDIO_NO_CHAIN when no reply will come. */
-uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigned char mode);
+/* Takes a copy of the pipeline's commands, which `recover` gives back when it is to keep them. The
+ * copies of its pieces have refs of their own, which the caller has made: they are in `pieces.list`
+ * from index `pieces.count` on. Returns the chain's slot, or REDIO_NO_CHAIN when no reply will
+ * come. */
+uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigned char mode,
+                                 int keep);
 
 /* Nobody waits for that chain any more. 1 when it was not sent yet: then it is taken out of the
  * output and its slot is free; the refs of its pieces, for the owner to give back, have become the
  * spare ones of `pieces`. Else 0. */
 int redio_connection_drop(redio_connection *c, uint32_t slot);
 
-/* The output was taken: empties it and starts the next turn. */
+/* What is to be sent: its bytes, without pieces, and how many. */
+static inline size_t redio_connection_unsent(const redio_connection *c) {
+  return (size_t)(c->origin + redio_buf_len(&c->out) - c->sent);
+}
+static inline const char *redio_connection_output(const redio_connection *c) {
+  return redio_buf_head(&c->out) + (c->sent - c->origin);
+}
+
+/* The output was taken. */
 void redio_connection_sent(redio_connection *c);
 
 /* Whether bytes of that chain may be on their way. */
@@ -104,6 +122,11 @@ void redio_connection_took(redio_connection *c);
 
 /* Nothing is in flight: gives back the memory that only much traffic needs. */
 void redio_connection_rest(redio_connection *c);
+
+/* Whether the first chain's commands can be had back. */
+int redio_connection_keeps(const redio_connection *c);
+/* Puts them into an empty pipeline. 0, or -1 when memory is out. */
+int redio_connection_recover(redio_connection *c, redio_pipeline *p);
 
 /* Takes the first chain off, finished or not. */
 void redio_connection_pop(redio_connection *c);

@@ -42,16 +42,18 @@ redio_pipeline *redio_new_pipeline(lua_State *L);
 void redio_set_recycling(lua_State *L, const luaL_Reg *list);
 /* These two are for such functions alone. Lends one: pushes it. */
 redio_pipeline *redio_lend(lua_State *L);
-/* Takes back the pipeline on top of the stack, and pops it. */
-void redio_recycle(lua_State *L, redio_pipeline *p);
+/* Takes back the pipeline on top of the stack, and pops it; before the next one borrows it, it is
+ * to be blank. May raise when memory is out. */
+void redio_restock(lua_State *L, redio_pipeline *p);
+void redio_blank(lua_State *L, redio_pipeline *p);
 
 /* Why the connection does not take that pipeline from here, a word; NULL when it does. */
 const char *redio_refuses_chain(lua_State *L, const redio_connection *c, const redio_pipeline *p,
                                 int mode);
 /* The chain is the connection's, which has reserved room for it; its waiter is the running
- * coroutine. What else its cells hold is on the stack, and popped: results (only with a mode that
- * collects), pipeline. All that may raise when memory is out comes first: nothing has happened
- * then. */
+ * coroutine. On the stack, and popped: the pipeline, which is given back (without OWN), what
+ * collects its results (with COLLECT). All that may raise when memory is out comes first: nothing
+ * has happened then. */
 uint32_t redio_submit(lua_State *L, redio_connection *c, redio_pipeline *p, int mode, int waiters);
 
 #define check_connection(L, i)                                                                     \

@@ -7,14 +7,13 @@
 #include "lbind.h"
 #include "lvalue.h"
 
-/* What the owner's table `waiters` holds for the chain of a slot, three to a slot. */
+/* What the owner's table `waiters` holds for the chain of a slot, two to a slot. */
 enum {
-  CELL_WAITER = 1,   /* the coroutine; false when nobody waits */
-  CELL_PIPELINE = 2, /* the pipeline, for another try, while it is the core's to give back */
-  CELL_RESULTS = 3   /* what the chain collects, or has spilled */
+  CELL_WAITER = 1, /* the coroutine; false when nobody waits */
+  CELL_RESULTS = 2 /* what the chain collects, or has spilled */
 };
 
-static int cell(uint32_t slot, int which) { return (int)slot * 3 + which; }
+static int cell(uint32_t slot, int which) { return (int)slot * 2 + which; }
 
 /* What a waiter is resumed with before anything else, so that it can tell us from a stranger. */
 static const char done_token, failed_token, lost_token;
@@ -60,7 +59,7 @@ const char *redio_refuses_chain(lua_State *L, const redio_connection *c, const r
     return "yield";
   if (!(mode & REDIO_MODE_COLLECT) && p->values > REDIO_MAX_RESULTS)
     return "results";
-  if (c->choked || (c->max_out && redio_buf_len(&c->out) + c->piece_bytes >= c->max_out))
+  if (c->choked || (c->max_out && redio_connection_unsent(c) + c->piece_bytes >= c->max_out))
     return "full";
   return NULL;
 }
@@ -71,29 +70,34 @@ static void set_cell(lua_State *L, int waiters, uint32_t slot, int which) {
 
 uint32_t redio_submit(lua_State *L, redio_connection *c, redio_pipeline *p, int mode, int waiters) {
   uint32_t slot = redio_connection_next_slot(c);
+  int is_own = mode & REDIO_MODE_OWN;
   if (p->closed_pieces)
     make_refs(L, &c->pieces, p);
   if (p->replies) {
-    set_cell(L, waiters, slot, CELL_PIPELINE);
-    if (mode & REDIO_MODE_COLLECT)
-      set_cell(L, waiters, slot, CELL_RESULTS);
     lua_pushthread(L);
     set_cell(L, waiters, slot, CELL_WAITER);
+    if (mode & REDIO_MODE_COLLECT)
+      set_cell(L, waiters, slot, CELL_RESULTS);
   }
-  return redio_connection_submit(c, p, (unsigned char)mode);
+  if (!is_own)
+    redio_restock(L, p);
+  slot = redio_connection_submit(c, p, (unsigned char)mode, !is_own);
+  if (!is_own)
+    redio_blank(L, p);
+  return slot;
 }
 
 /* connection:submit(pipeline, waiters, mode, collected?) -> slot, first | nil, why
  * The running coroutine becomes the chain's waiter; `collected` takes its results as the mode says:
- * {results, places}. Without OWN in the mode the pipeline is the core's from now on. `first`:
- * nothing else was waiting for output(). Without a single reply to come the slot is false, and the
- * pipeline stays the caller's. why: "state" (not
+ * {results, places}. Without OWN in the mode the pipeline is given back: the connection keeps what
+ * it said. `first`: nothing else was waiting for output(). Without a single reply to come the slot
+ * is false. why: "state" (not
  * ready), "private" (needs a connection of its own), "yield" (the caller cannot wait here),
  * "results" (more than a call may return), "full" (too much is waiting to be written), "memory". */
 static int lconnection_submit(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
   redio_pipeline *p = check_pipeline(L, 2);
-  int mode = (int)lua_tointeger(L, 4), first = !redio_buf_len(&c->out);
+  int mode = (int)lua_tointeger(L, 4), first = !redio_connection_unsent(c);
   uint32_t slot;
   const char *refusal = redio_refuses_chain(L, c, p, mode);
   if (!refusal && redio_connection_reserve(c, p))
@@ -104,10 +108,10 @@ static int lconnection_submit(lua_State *L) {
     return 2;
   }
   lua_settop(L, 5);
-  if (mode & REDIO_MODE_OWN)
-    lua_pushboolean(L, 0);
-  else
+  if (!(mode & REDIO_MODE_OWN))
     lua_pushvalue(L, 2);
+  if (mode & REDIO_MODE_COLLECT)
+    lua_pushvalue(L, 5);
   slot = redio_submit(L, c, p, mode, 3);
   if (slot == REDIO_NO_CHAIN)
     lua_pushboolean(L, 0);
@@ -120,19 +124,6 @@ static int lconnection_submit(lua_State *L) {
 static void clear_cell(lua_State *L, int waiters, uint32_t slot, int which) {
   lua_pushboolean(L, 0);
   set_cell(L, waiters, slot, which);
-}
-
-/* The chain's pipeline goes back to those that may be lent. */
-static void give_back(lua_State *L, int waiters, uint32_t slot) {
-  redio_pipeline *p;
-  lua_rawgeti(L, waiters, cell(slot, CELL_PIPELINE));
-  p = redio_own(L, -1, &redio_pipeline_tag);
-  if (!p) {
-    lua_pop(L, 1);
-    return;
-  }
-  redio_recycle(L, p);
-  clear_cell(L, waiters, slot, CELL_PIPELINE);
 }
 
 /* connection:find(waiters, coroutine) -> the slot of the chain that it waits for, or nil; whether
@@ -159,7 +150,6 @@ static int lconnection_drop(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
   uint32_t slot = (uint32_t)luaL_checkinteger(L, 3);
   clear_cell(L, 2, slot, CELL_WAITER);
-  give_back(L, 2, slot);
   drop_spare_refs(L, &c->pieces);
   if (redio_connection_drop(c, slot)) {
     clear_cell(L, 2, slot, CELL_RESULTS);
@@ -169,7 +159,7 @@ static int lconnection_drop(lua_State *L) {
 }
 
 static void push_output_pieces(lua_State *L, redio_connection *c) {
-  const char *from = redio_buf_head(&c->out);
+  const char *from = redio_connection_output(c);
   size_t i, at = 0;
   int n = 0;
   lua_createtable(L, (int)c->pieces.count * 2 + 1, 0);
@@ -181,7 +171,7 @@ static void push_output_pieces(lua_State *L, redio_connection *c) {
     lua_rawseti(L, -2, ++n);
     at = piece->at;
   }
-  lua_pushlstring(L, from + at, redio_buf_len(&c->out) - at);
+  lua_pushlstring(L, from + at, redio_connection_unsent(c) - at);
   lua_rawseti(L, -2, ++n);
 }
 
@@ -189,13 +179,13 @@ static void push_output_pieces(lua_State *L, redio_connection *c) {
  * in bytes */
 static int lconnection_output(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
-  size_t size = redio_buf_len(&c->out);
+  size_t size = redio_connection_unsent(c);
   if (!size)
     return 0;
   if (c->pieces.count)
     push_output_pieces(L, c);
   else
-    lua_pushlstring(L, redio_buf_head(&c->out), size);
+    lua_pushlstring(L, redio_connection_output(c), size);
   lua_pushinteger(L, (lua_Integer)(size + c->piece_bytes));
   drop_spare_refs(L, &c->pieces);
   redio_unref_pieces(L, &c->pieces, 0);
@@ -305,7 +295,6 @@ static int finish_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
   if (!lua_isnil(L, AT_ERRORS))
     push_failed(L, chain);
   make_room(L);
-  give_back(L, AT_WAITERS, slot);
   /* nothing may raise from here on: what is popped is told */
   clear_cell(L, AT_WAITERS, slot, CELL_WAITER);
   if (chain->values || chain->mode & REDIO_MODE_COLLECT)
@@ -317,7 +306,8 @@ static int finish_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
 /* One bulk string that goes onto the stack as it is: no builder is needed. */
 static int take_bulk(lua_State *L, const redio_connection *c, const redio_chain *chain) {
   const redio_decoder *d = &c->decoder;
-  const redio_expect *e = (const redio_expect *)(const void *)redio_buf_head(&c->expects);
+  uint32_t inner;
+  const redio_expect *e = redio_connection_expected(c, &inner);
   if (chain->mode & (REDIO_MODE_TEXT | REDIO_MODE_COLLECT) ||
       redio_shapes[e->reply.shape]->kind > REDIO_SHAPE_NAME)
     return 0;
@@ -393,25 +383,32 @@ static int is_message(const redio_connection *c) {
          !redio_connection_was_sent(c, c->first);
 }
 
-/* A chain whose connection is lost: waiter, token, whether it may have been sent, the pipeline if
- * it was the core's. Nobody's chains are passed over. */
+/* The first chain's commands in a pipeline, for another try; false when they are not kept. */
+static void push_recovered(lua_State *L, redio_connection *c) {
+  redio_pipeline *p = redio_connection_keeps(c) ? redio_lend(L) : NULL;
+  if (p && !redio_connection_recover(c, p))
+    return;
+  if (p)
+    lua_pop(L, 1);
+  lua_pushboolean(L, 0);
+}
+
+/* A chain whose connection is lost: waiter, token, whether it may have been sent, its commands.
+ * Nobody's chains are passed over. */
 static int next_lost(lua_State *L, redio_connection *c) {
-  while (c->first != REDIO_NO_CHAIN) {
-    uint32_t slot = c->first;
-    int dropped = c->chains[slot].dropped, sent = redio_connection_was_sent(c, slot);
+  while (c->first != REDIO_NO_CHAIN && c->chains[c->first].dropped)
     redio_connection_pop(c);
-    lua_rawgeti(L, AT_WAITERS, cell(slot, CELL_WAITER));
-    lua_pushlightuserdata(L, (void *)&lost_token);
-    lua_pushboolean(L, sent);
-    lua_rawgeti(L, AT_WAITERS, cell(slot, CELL_PIPELINE));
-    clear_cell(L, AT_WAITERS, slot, CELL_WAITER);
-    clear_cell(L, AT_WAITERS, slot, CELL_PIPELINE);
-    clear_cell(L, AT_WAITERS, slot, CELL_RESULTS);
-    if (!dropped)
-      return 4;
-    lua_pop(L, 4);
-  }
-  return 0;
+  if (c->first == REDIO_NO_CHAIN)
+    return 0;
+  lua_settop(L, AT_WAITERS);
+  lua_rawgeti(L, AT_WAITERS, cell(c->first, CELL_WAITER));
+  lua_pushlightuserdata(L, (void *)&lost_token);
+  lua_pushboolean(L, redio_connection_was_sent(c, c->first));
+  push_recovered(L, c);
+  clear_cell(L, AT_WAITERS, c->first, CELL_WAITER);
+  clear_cell(L, AT_WAITERS, c->first, CELL_RESULTS);
+  redio_connection_pop(c);
+  return 4;
 }
 
 static void start_chain(lua_State *L, const redio_connection *c, const redio_chain *chain) {
@@ -456,10 +453,8 @@ static int feed_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
 }
 
 static int push_next(lua_State *L, redio_connection *c) {
-  if (c->state == REDIO_LOST) {
-    lua_settop(L, AT_WAITERS);
+  if (c->state == REDIO_LOST)
     return next_lost(L, c);
-  }
   while (redio_decoder_next(&c->decoder) == REDIO_VALUE) {
     redio_chain *chain = redio_connection_first(c);
     int finished;
@@ -533,7 +528,7 @@ static int lconnection_state(lua_State *L) {
 static int lconnection_waiting(lua_State *L) {
   const redio_connection *c = check_connection(L, 1);
   lua_pushinteger(L, c->waiting);
-  lua_pushinteger(L, (lua_Integer)(redio_buf_len(&c->out) + c->piece_bytes));
+  lua_pushinteger(L, (lua_Integer)(redio_connection_unsent(c) + c->piece_bytes));
   return 2;
 }
 
@@ -576,9 +571,9 @@ static int lconnection_gc(lua_State *L) {
   return 0;
 }
 
-static const luaL_Reg methods[] = {{"submit", lconnection_submit},
-                                   {"output", lconnection_output},
+static const luaL_Reg methods[] = {{"output", lconnection_output},
                                    {"feed", lconnection_feed},
+                                   {"drop", lconnection_drop},
                                    {"find", lconnection_find},
                                    {"event", lconnection_event},
                                    {"state", lconnection_state},
@@ -595,8 +590,8 @@ static void set_token(lua_State *L, const char *name, const void *token) {
   lua_setfield(L, -2, name);
 }
 
-/* These give pipelines back: the list of those that may be lent is their upvalue. */
-static const luaL_Reg recycling[] = {{"drop", lconnection_drop},
+/* These lend pipelines or give them back. */
+static const luaL_Reg recycling[] = {{"submit", lconnection_submit},
                                      {"next", lconnection_next},
                                      {"wake", lconnection_wake},
                                      {NULL, NULL}};

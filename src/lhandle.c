@@ -36,14 +36,17 @@ redio_pipeline *redio_lend(lua_State *L) {
   return stock->pipelines[stock->count];
 }
 
-void redio_recycle(lua_State *L, redio_pipeline *p) {
+void redio_restock(lua_State *L, redio_pipeline *p) {
   redio_stock *stock = stock_of(L);
-  if (stock->count < MOST_IN_STOCK) { /* first, for it may raise when memory is out */
+  if (stock->count < MOST_IN_STOCK) {
     lua_rawseti(L, lua_upvalueindex(AT_LIST), stock->count + 1);
     stock->pipelines[stock->count++] = p;
   } else {
     lua_pop(L, 1);
   }
+}
+
+void redio_blank(lua_State *L, redio_pipeline *p) {
   if (p->pieces.count)
     redio_unref_pieces(L, &p->pieces, 0);
   redio_pipeline_reset(p);
@@ -59,7 +62,8 @@ static int llend(lua_State *L) {
 static int lrecycle(lua_State *L) {
   redio_pipeline *p = check_pipeline(L, 1);
   lua_settop(L, 1);
-  redio_recycle(L, p);
+  redio_restock(L, p);
+  redio_blank(L, p);
   return 0;
 }
 
@@ -144,7 +148,7 @@ static int lsend(lua_State *L) {
   lua_rawgeti(L, 4, CLIENT_WAITERS);
   if (!p->replies || redio_refuses_chain(L, c, p, 0) || redio_connection_reserve(c, p))
     return 0;
-  how = (p->replies == 1 && p->values == 1 ? SINGLE : 0) + (redio_buf_len(&c->out) ? 0 : FIRST);
+  how = (p->replies == 1 && p->values == 1 ? SINGLE : 0) + (redio_connection_unsent(c) ? 0 : FIRST);
   lua_pushvalue(L, 3);
   redio_submit(L, c, p, 0, 6);
   lua_pushboolean(L, 0);

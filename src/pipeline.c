@@ -329,6 +329,32 @@ int redio_pipeline_wrap(redio_pipeline *p, const redio_command *multi) {
   return 0;
 }
 
+static void count_replies(redio_pipeline *p) {
+  const redio_expect *e = (const redio_expect *)(const void *)redio_buf_head(&p->expects);
+  const redio_expect *end = e + redio_buf_len(&p->expects) / sizeof *e;
+  while (e < end) {
+    redio_shape_kind kind = redio_shapes[e->reply.shape]->kind;
+    p->replies++;
+    p->values += kind != REDIO_SHAPE_NOTHING && kind != REDIO_SHAPE_QUEUED;
+    e += kind == REDIO_SHAPE_EXEC ? 2 + (size_t)e[1].count : 1;
+  }
+}
+
+int redio_pipeline_restore(redio_pipeline *p, const char *out, size_t len,
+                           const redio_expect *expects, size_t expects_len, int readonly) {
+  if (redio_buf_append(&p->out, out, len))
+    return -1;
+  if (redio_buf_append(&p->expects, expects, expects_len)) {
+    redio_pipeline_clear(p);
+    return -1;
+  }
+  count_replies(p);
+  p->closed_out = len;
+  p->commands = p->replies;
+  p->all_flags = readonly ? REDIO_READONLY : 0;
+  return 0;
+}
+
 static void forget_commands(redio_pipeline *p) {
   redio_buf_consume(&p->out, redio_buf_len(&p->out));
   redio_buf_consume(&p->expects, redio_buf_len(&p->expects));

@@ -104,6 +104,10 @@ int redio_pipeline_plain(redio_pipeline *p, const redio_command *c, const redio_
  * memory is out. */
 int redio_pipeline_wrap(redio_pipeline *p, const redio_command *multi);
 
+/* Commands as they were once written, and what they expect: 0, or -1 when memory is out. */
+int redio_pipeline_restore(redio_pipeline *p, const char *out, size_t len,
+                           const redio_expect *expects, size_t expects_len, int readonly);
+
 /* Forgets the queued commands, as if they had never been called. */
 void redio_pipeline_clear(redio_pipeline *p);
 /* They were sent and answered: starts the next chain where this one left the session. */

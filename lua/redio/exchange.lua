@@ -78,7 +78,7 @@ end
 -- Whether a chain may be sent once more.
 local function may_retry(self, pipeline, err, tries, sent)
   local client = self[1]
-  if client.closed or self._conn then return false end
+  if client.closed or self._conn or not pipeline then return false end
   if not sent then return client._backoff:may_retry_unsent(err, tries) end
   local _, is_readonly = pipeline:flags()
   return client._backoff:may_retry_sent(err, tries, is_readonly)
