@@ -210,6 +210,14 @@ static void free_slot(redio_connection *c, uint32_t slot) {
   c->keeping -= c->chains[slot].kept;
 }
 
+static void reverse(redio_piece *from, redio_piece *end) {
+  for (; from < end; from++) {
+    redio_piece moved = *from;
+    *from = *--end;
+    *end = moved;
+  }
+}
+
 /* The pieces of [from, to), counted from `sent`, become the spare ones. */
 static void cut_pieces(redio_connection *c, size_t from, size_t to) {
   redio_pieces *p = &c->pieces;
@@ -218,10 +226,10 @@ static void cut_pieces(redio_connection *c, size_t from, size_t to) {
     i++;
   for (; i < p->count && p->list[i].at < to; i++, n++)
     c->piece_bytes -= p->list[i].len;
-  for (; n && i < p->count; i++) {
-    redio_piece moved = p->list[i];
-    p->list[i] = p->list[i - n];
-    p->list[i - n] = moved;
+  if (n) { /* what is cut changes places with what is behind it, all in order */
+    reverse(p->list + i - n, p->list + i);
+    reverse(p->list + i, p->list + p->count);
+    reverse(p->list + i - n, p->list + p->count);
   }
   p->count -= n;
   p->spare = n;

@@ -2,7 +2,7 @@
 /* Chains over one connection to a model of a server that answers each command with its number:
  * every chain finishes exactly once, in the order of submission, with its own replies, whatever is
  * dropped and however the bytes are cut, until the connection is lost. What is dropped before it
- * was sent leaves no trace in the output.
+ * was sent leaves no trace in the output; what is lost can be had back as it was, if it was kept.
  *
  * Input: choices. */
 #include "connection.h"
@@ -26,6 +26,8 @@ typedef struct model_chain {
   uint32_t slot;
   span out, answers; /* in `out` and `unsent` of the model, until it is sent */
   int first_ref, refs;
+  char *said; /* its bytes */
+  int kept;
   int dropped, finished, turn;
   int replies;
   expected_reply reply[MOST_COMMANDS * 3];
@@ -159,7 +161,8 @@ static void submit(choices *in, model *m) {
   chain->out = append_span(&m->out, redio_buf_head(&p.out), p.closed_out);
   chain->answers.at = answers;
   chain->answers.len = redio_buf_len(&m->unsent) - answers;
-  chain->slot = redio_connection_submit(&m->c, &p, 0);
+  chain->kept = pick(in, 4) > 0;
+  chain->slot = redio_connection_submit(&m->c, &p, 0, chain->kept);
   chain->turn = m->turn;
   REQUIRE(p.submitted && m->c.pieces.count == pieces + p.pieces.count);
   for (i = 0; i < p.pieces.count; i++)
@@ -169,6 +172,9 @@ static void submit(choices *in, model *m) {
     REQUIRE(chain->slot == next && next < MOST_CHAINS && !m->in_use[next]);
     m->in_use[chain->slot] = 1;
     m->count++;
+    chain->said = malloc(p.closed_out);
+    REQUIRE(chain->said);
+    memcpy(chain->said, redio_buf_head(&p.out), p.closed_out);
   }
   redio_pipeline_free(&p);
 }
@@ -178,12 +184,12 @@ static void send(model *m) {
   for (i = 0; i < m->c.pieces.count; i++) {
     REQUIRE(m->c.pieces.list[i].at >= at);
     at = m->c.pieces.list[i].at;
-    REQUIRE(at <= redio_buf_len(&m->c.out));
+    REQUIRE(at <= redio_connection_unsent(&m->c));
   }
-  REQUIRE(redio_buf_len(&m->c.out) == redio_buf_len(&m->out));
-  if (!redio_buf_len(&m->c.out))
+  REQUIRE(redio_connection_unsent(&m->c) == redio_buf_len(&m->out));
+  if (!redio_buf_len(&m->out))
     return;
-  REQUIRE(!memcmp(redio_buf_head(&m->c.out), redio_buf_head(&m->out), redio_buf_len(&m->out)));
+  REQUIRE(!memcmp(redio_connection_output(&m->c), redio_buf_head(&m->out), redio_buf_len(&m->out)));
   redio_buf_consume(&m->out, redio_buf_len(&m->out));
   redio_connection_sent(&m->c);
   m->turn++;
@@ -210,6 +216,7 @@ static void cut(model *m, int which) {
   m->c.pieces.spare = 0;
   cut_span(&m->out, gone.out);
   cut_span(&m->unsent, gone.answers);
+  free(gone.said);
   m->in_use[gone.slot] = 0;
   m->count--;
   for (i = which; i < m->count; i++) {
@@ -253,6 +260,7 @@ static void check_reply(const model *m, const model_chain *chain, const redio_ch
 
 static void finish(model *m) {
   model_chain *chain = m->chains + m->first;
+  free(chain->said);
   REQUIRE(redio_connection_first(&m->c) == m->c.chains + chain->slot);
   REQUIRE(!chain->finished);
   REQUIRE(m->c.chains[chain->slot].dropped == chain->dropped);
@@ -308,11 +316,30 @@ static void happen(choices *in, model *m) {
                        (event == REDIO_DRAIN && before == REDIO_DRAINING)));
 }
 
+/* The first chain's commands once more, with what they expect. */
+static void recover(model *m) {
+  const model_chain *chain = m->chains + m->first;
+  int i, was_sent = chain->turn != m->turn;
+  redio_pipeline p;
+  REQUIRE(redio_connection_keeps(&m->c) == (chain->kept && !(chain->refs && was_sent)));
+  if (!redio_connection_keeps(&m->c))
+    return;
+  redio_pipeline_init(&p, &p);
+  REQUIRE(!redio_connection_recover(&m->c, &p));
+  REQUIRE(p.closed_out == chain->out.len && (int)p.replies == chain->replies);
+  REQUIRE(!memcmp(redio_buf_head(&p.out), chain->said, p.closed_out));
+  REQUIRE((int)p.pieces.count == chain->refs && p.closed_pieces == p.pieces.count);
+  for (i = 0; i < chain->refs; i++)
+    REQUIRE(p.pieces.list[i].ref == chain->first_ref + i && p.pieces.list[i].at < p.closed_out);
+  redio_pipeline_free(&p);
+}
+
 static void lose(model *m) {
   redio_connection_event(&m->c, REDIO_LOSE);
   while (m->first < m->count) {
     model_chain *chain = m->chains + m->first;
     REQUIRE(redio_connection_was_sent(&m->c, chain->slot) == (chain->turn != m->turn));
+    recover(m);
     finish(m);
   }
   REQUIRE(!redio_connection_first(&m->c) && m->c.waiting == 0);
