@@ -78,7 +78,7 @@ static int lcancelling(lua_State *L) {
 
 /* What handles(metatable) makes: new(client) -> a handle */
 static int lnew_handle(lua_State *L) {
-  lua_createtable(L, HANDLE_IS_SET, 0);
+  lua_createtable(L, HANDLE_PIPELINE, 0); /* the third is rare */
   lua_pushvalue(L, 1);
   lua_rawseti(L, -2, HANDLE_CLIENT);
   lua_pushvalue(L, lua_upvalueindex(1));
