@@ -45,11 +45,11 @@ function M.gather(...)
   local failed = run_group(fns, count, group)
   if failed then
     cancel_all(group)
-    error(failed._values[1], 0)
+    error(failed._first, 0)
   end
   local results = {}
   for i = 1, count do
-    results[i] = group[i]._values[1]
+    results[i] = group[i]._first
   end
   return compat.unpack(results, 1, count)
 end

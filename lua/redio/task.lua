@@ -145,7 +145,7 @@ local unjoined = setmetatable({}, { __mode = "k" })
 
 --- Keeps the error of a task that nobody has joined: when the task is dropped, the error reaches the host.
 local function keep_error(task)
-  local box = { err = task._values[1] }
+  local box = { err = task._first }
   unjoined[task] = box
   task._guard = compat.finalizer(function()
     if box.joined then return end
@@ -168,20 +168,37 @@ local function join(task)
   end
 end
 
-local function close_task(task, ok, ...)
-  task._done, task._ok, task._values = true, ok, pack(...)
-  task._waiter = nil
+-- A task that nobody has started yet; its fields are all there from the start, so that its table never grows.
+local function new_task(co, unstarted)
+  local task = setmetatable({
+    _co = co, _done = false, _ok = false, _first = nil, _count = 0, _joiners = false, _waiter = false,
+    _unstarted = unstarted,
+  }, Task)
+  tasks[co] = task
+  return task
+end
+
+-- Most have one result.
+local function keep_results(task, ...)
+  local count = select("#", ...)
+  task._first, task._count = ..., count
+  if count > 1 then task._values = pack(...) end
+end
+
+local function close_task(task, ok)
+  task._done, task._ok, task._waiter = true, ok, false
   if task._cancel then
     task._cancel = nil
     count_cancelling(-1)
   end
   local joiners = task._joiners
-  task._joiners = nil
+  task._joiners = false
   return joiners
 end
 
 function finish(task, ok, ...)
-  local joiners = close_task(task, ok, ...)
+  keep_results(task, ...)
+  local joiners = close_task(task, ok)
   if task._on_end then task._on_end(task) end
   if joiners then
     for i = 1, #joiners do
@@ -199,8 +216,7 @@ end
 --- Starts a task at once; it runs until it first waits.
 function M.start(fn, ...)
   local co = create(body)
-  local task = setmetatable({ _co = co, _done = false }, Task)
-  tasks[co] = task
+  local task = new_task(co, false)
   resume(co, task, fn, ...)
   return task
 end
@@ -208,8 +224,16 @@ end
 --- Its results; raises its error.
 function Task:_result()
   join(self)
-  if not self._ok then error(self._values[1], 0) end
-  return unpack(self._values, 1, self._values.n)
+  if not self._ok then error(self._first, 0) end
+  if self._count == 1 then return self._first end
+  if self._count > 1 then return unpack(self._values, 1, self._count) end
+end
+
+local function stop_joining(joiner)
+  local joiners = joiner.task._joiners or {}
+  for i = 1, #joiners do
+    if joiners[i] == joiner then return table.remove(joiners, i) end
+  end
 end
 
 --- Waits until the task has ended.
@@ -219,17 +243,8 @@ function Task:await()
   if not self._done then
     if not isyieldable() then return M.block(nil, self.await, self) end
     if self._co == running() then error("a task cannot await itself", 2) end
-    local joiner = {}
-    self._joiners = self._joiners or {}
-    table.insert(self._joiners, joiner)
-    joiner.abandon = function()
-      for i, other in ipairs(self._joiners or {}) do
-        if other == joiner then
-          table.remove(self._joiners, i)
-          break
-        end
-      end
-    end
+    local joiner, joiners = { co = false, task = self, abandon = stop_joining }, self._joiners
+    if joiners then joiners[#joiners + 1] = joiner else self._joiners = { joiner } end
     M.wait(joiner)
   end
   return self:_result()
@@ -284,7 +299,7 @@ end
 function Task:status()
   if not self._done then return self._co == running() and "running" or "waiting" end
   if self._ok then return "done" end
-  return errors.is(self._values[1], "CancelledError") and "cancelled" or "failed"
+  return errors.is(self._first, "CancelledError") and "cancelled" or "failed"
 end
 
 -- public functions ----------------------------------------------------------------------------------------
@@ -309,29 +324,40 @@ function M.run(fn, ...)
   return run_main(fn, ...)
 end
 
+local starting, starting_count = {}, 0 -- tasks for the next turn
+
+local function start_spawned(task, fn)
+  local args = task._args
+  task._unstarted, task._args = false, nil
+  if args then return resume(task._co, task, fn, unpack(args, 1, args.n)) end
+  resume(task._co, task, fn)
+end
+
+local function start_all()
+  local list, count = starting, starting_count
+  starting, starting_count = {}, 0
+  for i = 1, count do
+    local task = list[i]
+    if not task._done then start_spawned(task, task._unstarted) end
+  end
+end
+
 --- Starts a task beside this one.
 ---@return redio.Task
 function M.spawn(fn, ...)
   check.callable(fn, 1, "spawn", 2)
-  local args = pack(...)
-  local task = setmetatable({ _done = false, _unstarted = true }, Task)
-  task._co = create(function()
-    return body(task, fn, unpack(args, 1, args.n))
-  end)
-  tasks[task._co] = task
-  default_host().defer(function()
-    if task._done then return end
-    task._unstarted = nil
-    resume(task._co)
-  end)
+  local task = new_task(create(body), fn)
+  if select("#", ...) > 0 then task._args = pack(...) end
+  starting_count = starting_count + 1
+  starting[starting_count] = task
+  if starting_count == 1 then default_host().defer(start_all) end
   return task
 end
 
 --- Starts a task of a group at once; `on_end(task)` hears of its end, and of its error nobody else.
 function M.start_member(fn, on_end)
-  local task = setmetatable({ _done = false, _joined = true, _on_end = on_end }, Task)
-  task._co = create(body)
-  tasks[task._co] = task
+  local task = new_task(create(body), false)
+  task._joined, task._on_end = true, on_end
   resume(task._co, task, fn)
   return task
 end
