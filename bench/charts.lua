@@ -52,22 +52,26 @@ local function plot(path, width, height, title, script)
   file:close()
   local text, ok = peers.shell("gnuplot " .. name)
   os.remove(name)
-  if not ok then return print("no chart: " .. text:match "[^\n]*$") end
+  if not ok then return print("no chart: " .. text) end
   follow_reader(path)
 end
 
--- The data of a line or of bars: a block of gnuplot's, one row for each {label, n}.
+-- The data of a line or of bars: a block of gnuplot's, one row for each {label (or x), n}.
 local function block(index, rows)
   local lines = { ("$data%d << EOD"):format(index) }
   for _, row in ipairs(rows) do
-    lines[#lines + 1] = ('"%s" %s'):format(row[1], row[2] and ("%.9g"):format(row[2]) or "NaN")
+    lines[#lines + 1] = ("%s %s"):format(row[1], row[2] and ("%.9g"):format(row[2]) or "NaN")
   end
   lines[#lines + 1] = "EOD"
   return table.concat(lines, "\n")
 end
 
--- `columns`: lists of {label, workload}; `scale` makes the figure; how each peer is drawn.
+-- `columns`: lists of {label, workload}; `scale` makes the figure; how each peer is drawn. nil when not all of it was
+-- measured.
 local function series(results, columns, scale, style)
+  for _, column in ipairs(columns) do
+    if not results:at("redio", column[2]) then return nil end
+  end
   local blocks, plots = {}, {}
   for i, peer in ipairs(results.peers) do
     local rows, any = {}, false
@@ -81,7 +85,6 @@ local function series(results, columns, scale, style)
       plots[#plots + 1] = style(i, peer.name, colours[peer.name])
     end
   end
-  if #plots == 0 then return nil end
   return table.concat(blocks, "\n") .. "\nplot " .. table.concat(plots, ", \\\n  ")
 end
 
@@ -115,7 +118,7 @@ local function large_values(results, path)
   for _, way in ipairs { "get", "set" } do
     for _, size in ipairs { "4k", "64k", "1m", "64m" } do
       local label = size:upper():gsub("(%d+)(%a)", "%1 %2iB")
-      columns[#columns + 1] = { way:upper() .. "\\n" .. label, way .. "-" .. size }
+      columns[#columns + 1] = { ('"%s\\n%s"'):format(way:upper(), label), way .. "-" .. size }
     end
   end
   local script = series(results, columns, function(n, column)
@@ -126,7 +129,7 @@ local function large_values(results, path)
 end
 
 local function latency(results, path)
-  local script = series(results, { { "p50", "latency-p50" }, { "p99", "latency-p99" }, { "p99.9", "latency-p999" } },
+  local script = series(results, { { '"p50"', "latency-p50" }, { '"p99"', "latency-p99" }, { '"p99.9"', "latency-p999" } },
     function(n)
       return n * 1e6
     end, bar)

@@ -3,7 +3,8 @@
  * is called.
  *
  * Commands go by redisAppendCommandArgv: it was the fastest of hiredis' ways that encode (0.94
- * million GETs a second at depth 1000, against 0.81 by "GET %b" and 0.75 by "GET v:32"). */
+ * million GETs a second at depth 1000, against 0.81 by "GET %b" and 0.75 by "GET v:32").
+ * COMMAND DOCS is not here: hiredis 0.14 reads replies of up to seven levels only. */
 #define _POSIX_C_SOURCE 200809L
 #include <hiredis/hiredis.h>
 #include <stdio.h>
@@ -304,7 +305,6 @@ static const workload workloads[] = {
     {"list", 1, ask, 0, {"LRANGE", "list", "0", "-1"}},
     {"hash", 1, ask, 0, {"HGETALL", "hash"}},
     {"xrange", 1, ask, 0, {"XRANGE", "stream", "-", "+"}},
-    {"docs", 1, ask, 0, {"COMMAND", "DOCS"}},
     {"messages", MESSAGES, messages, 0, {NULL}},
     {"multi", 1, multi, 0, {NULL}},
     {"watch", 1, watch, 0, {NULL}},

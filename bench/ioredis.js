@@ -87,6 +87,13 @@ workloads.set("hash", repeated(1, async () => {
   return size;
 }));
 
+function total(value) {
+  if (typeof value === "string") return value.length;
+  return Array.isArray(value) ? value.reduce((sum, element) => sum + total(element), 0) : 0;
+}
+workloads.set("xrange", repeated(1, async () => total(await redis.xrange("stream", "-", "+"))));
+workloads.set("docs", repeated(1, async () => total(await redis.call("COMMAND", "DOCS"))));
+
 async function latency() {
   const samples = [];
   for (let i = 0; i < 12000; i++) {

@@ -70,7 +70,7 @@ function M.total(value)
 end
 
 --- The main part of a program: `workloads` are functions by name, in a list of {name, fn}.
-function M.main(workloads, around)
+function M.main(workloads)
   local by_name = {}
   for _, workload in ipairs(workloads) do
     by_name[workload[1]] = workload[2]
@@ -79,7 +79,7 @@ function M.main(workloads, around)
   if arg[1] == "--list" then return end
   for _, name in ipairs(arg) do
     local fn = by_name[name] or error("no such workload: " .. name, 0)
-    around(fn, name)
+    fn()
   end
 end
 

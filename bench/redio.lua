@@ -77,7 +77,8 @@ for _, count in ipairs { 1000, 10000 } do
     local bytes = 0
     together(count, function()
       for _ = 1, n / count do
-        bytes = bytes + #redis():get("v:32"):await()
+        local value = redis():get("v:32"):await()
+        bytes = bytes + #value
       end
     end)
     return bytes
@@ -86,7 +87,8 @@ for _, count in ipairs { 1000, 10000 } do
   add("spawn-" .. count, count, function(n)
     local bytes = 0
     local function work()
-      bytes = bytes + #redis():get("v:32"):await()
+      local value = redis():get("v:32"):await()
+      bytes = bytes + #value
     end
     for _ = 1, n / count do
       together(count, work)
@@ -219,8 +221,9 @@ local function resident()
   return pages * 4096
 end
 
--- Bytes for each of `count` things that `make(i)` makes and returns; what it kept, it keeps until the end.
-local function memory(name, count, make, before)
+-- Bytes for each of the things of which `make()` makes `each` (1) at once: that is called `count` times, and what it
+-- returns is kept.
+local function memory(name, count, make, before, each)
   workloads[#workloads + 1] = { name, function()
     redio.run(function()
       if before then before() end
@@ -230,9 +233,9 @@ local function memory(name, count, make, before)
       end
       local start = resident()
       for i = 1, count do
-        kept[i] = make(i)
+        kept[i] = make()
       end
-      measure.say(name, count, resident() - start)
+      measure.say(name, count * (each or 1), resident() - start)
       assert(#kept == count)
       os.exit(0) -- what is in flight is of no interest
     end)
@@ -280,8 +283,6 @@ memory("memory-command", 100, function()
     db:get("v:32")
   end
   return db
-end, warm)
+end, warm, 10000)
 
-measure.main(workloads, function(fn)
-  fn()
-end)
+measure.main(workloads)

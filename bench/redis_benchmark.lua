@@ -64,6 +64,4 @@ if measure.tls_port and run("redis-benchmark --help"):find("--tls", 1, true) the
 end
 
 assert(run("redis-benchmark --version"):find "^redis%-benchmark", "redis-benchmark is not installed")
-measure.main(workloads, function(fn)
-  fn()
-end)
+measure.main(workloads)

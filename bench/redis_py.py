@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""redis-py, with the parser of hiredis where that is installed. See measure.lua for how a program is called."""
+"""redis-py, with the parser of hiredis where that is installed. See measure.lua for how a program is called.
+COMMAND DOCS is not here: that parser reads replies of up to seven levels only."""
 
 import asyncio
 import time

@@ -45,7 +45,7 @@ M.list = {
   { "memory-connection", "memory: a client with an idle connection", unit = "B" },
   { "memory-coroutine", "memory: a coroutine that waits for something else", unit = "B" },
   { "memory-in-flight", "memory: a coroutine with a GET in flight", unit = "B" },
-  { "memory-command", "memory: 10,000 queued GETs", unit = "B" },
+  { "memory-command", "memory: a queued GET, one of 10,000", unit = "B" },
 }
 
 M.by_name = {}
