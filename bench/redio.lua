@@ -32,7 +32,7 @@ local function gets(client, depth)
       for _ = 1, depth do
         db:get("v:32")
       end
-      bytes = bytes + lengths(db:replies())
+      bytes = bytes + lengths { db:await() }
     end
     return bytes
   end

@@ -60,7 +60,7 @@ describe("tools/setup.sh", function()
   it("does and says nothing when nothing is missing", function()
     local lua = os.getenv("LUA") or "lua5.4"
     machine(lua:match("[^/]+$"), "cc", "pkg-config", "redis-server", "redis-cli", "luarocks", "openssl", "luacheck",
-      "nm",      "clang-format", "cppcheck")
+      "nm", "clang-format", "cppcheck", "valgrind")
     apt(true)
     local text, status = setup_for("build run test lint", "LUA=" .. lua:match("[^/]+$"))
     assert.equal("", text)

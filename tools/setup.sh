@@ -54,6 +54,7 @@ needs_of_test() {
   need luarocks "the spec that installs the rock" has luarocks
   need openssl "makes the certificates of the specs" has openssl
   needs_of_lint # spec/lint_spec.lua shows that lint notices
+  needs_of_count # spec/count_spec.lua puts a bound on it
 }
 
 needs_of_lint() {
@@ -75,13 +76,12 @@ fuzzes() {
 }
 
 needs_of_valgrind() {
-  need valgrind "looks for errors of memory" has valgrind
+  need valgrind "counts instructions, and looks for errors of memory" has valgrind
 }
 
 # What `make count` needs besides.
 needs_of_count() {
   needs_of_valgrind
-  need util-linux "runs programs at addresses that stay the same (setarch)" has setarch
   need libhiredis-dev "the C client that redio is compared with" has_library hiredis/hiredis.h hiredis
 }
 
