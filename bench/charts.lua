@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The charts, by gnuplot, as SVG that follows the reader's light or dark.
+-- The charts, by gnuplot, as SVG that is dark where the reader's screen is.
 
 local peers = require "bench.peers"
 
@@ -11,12 +11,9 @@ local colours = {
   ["redis-py"] = "#d29922", aioredis = "#9a6ee8", ioredis = "#1f9fb0",
 }
 
--- gnuplot draws text and lines, and the ground, in these; they become what the style says.
-local INK, GROUND, GRID = "#010203", "#fdfcfb", "#a1a2a3"
-local STYLE = [[<style>
-  :root { --ink: #24292f; --ground: #ffffff; --grid: #d0d7de; }
-  @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --ground: #0d1117; --grid: #30363d; } }
-</style>]]
+-- Text and lines, the ground, the grid: as they are drawn, and what they become where it is dark.
+local INK, GROUND, GRID = "#24292f", "#ffffff", "#d0d7de"
+local DARK = { [INK] = "#e6edf3", [GROUND] = "#0d1117", [GRID] = "#30363d" }
 
 local HEAD = [[
 set terminal svg size %d,%d dynamic font "sans-serif,14" linewidth 1.5 background rgb "]] .. GROUND .. [["
@@ -30,16 +27,28 @@ set grid ytics linecolor rgb "]] .. GRID .. [[" linetype 1 linewidth 0.5
 set key textcolor rgb "]] .. INK .. [["
 ]]
 
+-- One rule for each colour and each attribute that may have it.
+local function dark_style()
+  local rules = {}
+  for _, colour in ipairs { INK, GROUND, GRID } do
+    for _, attribute in ipairs { "fill", "stroke" } do
+      rules[#rules + 1] = ('[%s="%s"] { %s: %s }'):format(attribute, colour, attribute, DARK[colour])
+    end
+  end
+  return "<style>@media (prefers-color-scheme: dark) {\n" .. table.concat(rules, "\n") .. "\n}</style>"
+end
+
 local function follow_reader(path)
   local file = assert(io.open(path))
   local text = file:read "*a"
   file:close()
-  for colour, name in pairs { [INK] = "ink", [GROUND] = "ground", [GRID] = "grid" } do
-    local red, green, blue = colour:match "#(..)(..)(..)"
-    local decimal = ("rgb%%(%s*%d, *%d, *%d%%)"):format("%s", tonumber(red, 16), tonumber(green, 16), tonumber(blue, 16))
-    text = text:gsub(decimal:gsub("%%s", ""), "var(--" .. name .. ")"):gsub(colour, "var(--" .. name .. ")")
-  end
-  text = text:gsub("(<svg.->)", "%1\n" .. STYLE, 1)
+  -- gnuplot writes the same colour in two ways
+  text = text:gsub("rgb%( *(%d+), *(%d+), *(%d+)%)", function(red, green, blue)
+    return ("#%02x%02x%02x"):format(red, green, blue)
+  end)
+  text = text:gsub("(<svg.->)", function(head)
+    return head .. "\n" .. dark_style()
+  end, 1)
   file = assert(io.open(path, "w"))
   file:write(text)
   file:close()
@@ -98,13 +107,13 @@ local function bar(i, name, colour)
     :format(i, colour, name)
 end
 
-local BARS = 'set style data histograms\nset style histogram clustered gap 1.5\nset boxwidth 0.95\nset yrange [0:*]\n'
+local BARS = 'set style data histograms\nset style histogram clustered gap 1.5\nset boxwidth 0.95\n'
 
 local function by_depth(results, path)
-  local script = series(results, { { "1", "get-1" }, { "10", "get-10" }, { "100", "get-100" }, { "1000", "get-1000" } },
-    function(n)
-      return n / 1000
-    end, line)
+  local columns = { { "1", "get-1" }, { "10", "get-10" }, { "100", "get-100" }, { "1000", "get-1000" } }
+  local script = series(results, columns, function(n)
+    return n / 1000
+  end, line)
   if not script then return end
   plot(path, 760, 440, "GET of 32 bytes, one connection",
     'set logscale xy\nset xlabel "commands at a time"\nset ylabel "thousand GETs a second"\n'
@@ -125,16 +134,18 @@ local function large_values(results, path)
     return n * MIB[column[2]:match "-(.*)"]
   end, bar)
   if not script then return end
-  plot(path, 760, 440, "Large values, one at a time", BARS .. 'set ylabel "MiB a second"\nset key top left\n' .. script)
+  plot(path, 760, 440, "Large values, one at a time",
+    BARS .. 'set yrange [0:*]\nset bmargin 4\nset ylabel "MiB a second"\nset key top left\n' .. script)
 end
 
 local function latency(results, path)
-  local script = series(results, { { '"p50"', "latency-p50" }, { '"p99"', "latency-p99" }, { '"p99.9"', "latency-p999" } },
-    function(n)
-      return n * 1e6
-    end, bar)
+  local columns = { { '"p50"', "latency-p50" }, { '"p99"', "latency-p99" }, { '"p99.9"', "latency-p999" } }
+  local script = series(results, columns, function(n)
+    return n * 1e6
+  end, bar)
   if not script then return end
-  plot(path, 760, 360, "Latency of a GET at depth 1", BARS .. 'set ylabel "microseconds"\nset key top left\n' .. script)
+  plot(path, 760, 360, "Latency of a GET at depth 1",
+    BARS .. 'set logscale y\nset yrange [10:*]\nset ylabel "microseconds"\nset key top left\n' .. script)
 end
 
 --- Draws what was measured into the directory.

@@ -109,8 +109,9 @@ function M.breaches(accepted, figures)
     if not before then
       list[#list + 1] = name .. ": nothing is accepted for it"
     elseif ratio(now) > ratio(before) * M.TOLERANCE then
-      list[#list + 1] = ("%s (%s): %.3f of hiredis, %.1f %% more than the accepted %.3f; at most %g %% may be"):format(name,
-        operation.what, ratio(now), (ratio(now) / ratio(before) - 1) * 100, ratio(before), (M.TOLERANCE - 1) * 100)
+      local more = (ratio(now) / ratio(before) - 1) * 100
+      list[#list + 1] = ("%s (%s): %.3f of hiredis, %.1f %% more than the accepted %.3f; up to %g %% may be"):format(
+        name, operation.what, ratio(now), more, ratio(before), (M.TOLERANCE - 1) * 100)
     end
   end
   return list
@@ -118,7 +119,8 @@ end
 
 --- A table for people.
 function M.text(accepted, figures)
-  local lines = { ("%-34s %8s %8s %7s %9s %8s"):format("instructions for", "redio", "hiredis", "ratio", "accepted", "change") }
+  local head = ("%-34s %8s %8s %7s"):format("instructions for", "redio", "hiredis", "ratio")
+  local lines = { accepted and head .. "  accepted   change" or head }
   for _, operation in ipairs(M.operations) do
     local now, before = figures[operation.name], accepted and accepted[operation.name]
     lines[#lines + 1] = ("%-34s %8d %8d %7.3f"):format(operation.what, now.redio, now.hiredis, ratio(now))

@@ -34,8 +34,8 @@ local function timed(run, operations)
   return M.now() - start, bytes
 end
 
---- Calls `run(n)`, which does n operations and returns the bytes that it has seen, with n a multiple of `step`: warms up
---- until that takes a while, then measures once, for about as long as asked.
+--- Calls `run(n)`, which does n operations and returns the bytes that it has seen, with n a multiple of `step`: warms
+--- up until that takes a while, then measures once, for about as long as asked.
 function M.measure(name, step, run)
   local n, took = step, timed(run, step)
   while took < seconds / 5 do

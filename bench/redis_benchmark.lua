@@ -15,7 +15,8 @@ end
 
 -- One connection, so many commands at a time; the columns of its CSV.
 local function benchmark(n, depth, options, command)
-  local text = run(("redis-benchmark -h %s -c 1 -n %d -P %d --csv %s %s"):format(measure.host, n, depth, options, command))
+  local text = run(("redis-benchmark -h %s -c 1 -n %d -P %d --csv %s %s"):format(measure.host, n, depth, options,
+    command))
   local line = text:match '\n("[^\n]*)\n$' or error("redis-benchmark says: " .. text, 0)
   local columns = {}
   for number in line:gmatch '"([%d.]+)"' do

@@ -238,4 +238,21 @@ function Report:write(directory, command, missing)
   write(directory .. "/tables.md", markdown(self:rows(true)) .. "\n" .. markdown(self:targets()))
 end
 
+--- Puts the tables and the machine into a document, between its marks.
+function Report:document(path, command, missing)
+  local file = assert(io.open(path))
+  local text = file:read "*a"
+  file:close()
+  local parts = {
+    machine = "```text\n" .. self:machine(command, missing) .. "```\n",
+    results = markdown(self:rows(true)),
+    targets = markdown(self:targets()),
+  }
+  for name, part in pairs(parts) do
+    local before, after = text:match(("^(.-<!%%-%%- %s %%-%%->\n).-(<!%%-%%- end of %s %%-%%->.*)$"):format(name, name))
+    text = before .. "\n" .. part .. "\n" .. after
+  end
+  write(path, text)
+end
+
 return M

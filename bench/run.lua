@@ -93,6 +93,8 @@ for _, text in ipairs(results:disagreements()) do
   print("not the same values: " .. text)
 end
 local directory = whole and "bench/results" or build .. "/bench/results"
-results:write(directory, ("make bench ROUNDS=%d%s"):format(rounds, whole and "" or " ONLY=" .. only), missing)
+local command = ("make bench ROUNDS=%d%s"):format(rounds, whole and "" or " ONLY=" .. only)
+results:write(directory, command, missing)
 charts.draw(results, directory)
+if whole then results:document("docs/performance.md", command, missing) end
 print("written to " .. directory)
