@@ -134,8 +134,8 @@ local function large_values(results, path)
     return n * MIB[column[2]:match "-(.*)"]
   end, bar)
   if not script then return end
-  plot(path, 760, 440, "Large values, one at a time",
-    BARS .. 'set yrange [0:*]\nset bmargin 4\nset ylabel "MiB a second"\nset key top left\n' .. script)
+  plot(path, 900, 440, "Large values, one at a time",
+    BARS .. 'set yrange [0:*]\nset bmargin 4\nset ylabel "MiB a second"\nset key outside right center\n' .. script)
 end
 
 local function latency(results, path)
@@ -145,7 +145,7 @@ local function latency(results, path)
   end, bar)
   if not script then return end
   plot(path, 760, 360, "Latency of a GET at depth 1",
-    BARS .. 'set logscale y\nset yrange [10:*]\nset ylabel "microseconds"\nset key top left\n' .. script)
+    BARS .. 'set logscale y\nset yrange [10:*]\nset ylabel "microseconds"\nset key outside right center\n' .. script)
 end
 
 --- Draws what was measured into the directory.

@@ -93,8 +93,8 @@ local function layout(rows)
   return table.concat(lines, "\n")
 end
 
---- Rows of cells: the names of the peers, then a row for each workload that was measured.
-function Report:rows(ratios)
+--- Rows of cells: the names of the peers, then a row for each workload that was measured; ratios in that form.
+function Report:rows(form)
   local rows = { { "" } }
   for i, peer in ipairs(self.peers) do
     rows[1][i + 1] = peer.name
@@ -105,7 +105,7 @@ function Report:rows(ratios)
       local n, ratio = self:at(peer.name, workload[1]), self:ratio(peer.name, workload[1])
       any = any or n
       row[i + 1] = figure(n, workload.unit)
-      if ratios and ratio and peer.name ~= "hiredis" then row[i + 1] = ("%s %5.2f"):format(row[i + 1], ratio) end
+      if ratio and peer.name ~= "hiredis" then row[i + 1] = row[i + 1] .. form:format(ratio) end
     end
     if any then rows[#rows + 1] = row end
   end
@@ -139,7 +139,7 @@ end
 --- All of it, for people at a terminal.
 function Report:text()
   return ("\nMedians of %d, and their ratios to hiredis (more is better):\n\n%s\n\n%s\n"):format(self.rounds,
-    layout(self:rows(true)), layout(self:targets()))
+    layout(self:rows " %5.2f"), layout(self:targets()))
 end
 
 --- Where the peers have not brought the same bytes.
@@ -178,7 +178,6 @@ function Report:machine(command, missing)
     "command          " .. command,
     "CPU              " .. one_line "sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1",
     "cores            " .. one_line "nproc",
-    "kernel           " .. one_line "uname -sr",
     "redis-server     " .. one_line "redis-server --version | grep -o 'v=[0-9.]*' | cut -c 3-",
     "Lua              " .. one_line((os.getenv "LUA" or "lua5.4") .. " -v 2>&1 | cut -d ' ' -f 1-2"),
     "OpenSSL          " .. one_line "openssl version | cut -d ' ' -f 2",
@@ -235,7 +234,7 @@ function Report:write(directory, command, missing)
   write(directory .. "/samples.csv", self:samples_csv())
   write(directory .. "/medians.csv", self:medians_csv())
   write(directory .. "/machine.txt", self:machine(command, missing))
-  write(directory .. "/tables.md", markdown(self:rows(true)) .. "\n" .. markdown(self:targets()))
+  write(directory .. "/tables.md", markdown(self:rows " (%.2f)") .. "\n" .. markdown(self:targets()))
 end
 
 --- Puts the tables and the machine into a document, between its marks.
@@ -245,7 +244,7 @@ function Report:document(path, command, missing)
   file:close()
   local parts = {
     machine = "```text\n" .. self:machine(command, missing) .. "```\n",
-    results = markdown(self:rows(true)),
+    results = markdown(self:rows " (%.2f)"),
     targets = markdown(self:targets()),
   }
   for name, part in pairs(parts) do
