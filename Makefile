@@ -5,6 +5,8 @@
 #   V=1                             show the compiler's commands
 #   SPEC=spec/url_spec.lua          one spec file
 #   SECONDS=600 SEED=7              how long and with which seed, for what runs at random
+#   ROUNDS=5 ONLY=get,set           how often, and which workloads, for `make bench`
+#   ACCEPT=1                        for `make count`: these are the counts from now on
 #   PREFIX=dir DESTDIR=dir          where `make install` puts things
 
 LUA ?= lua5.4
@@ -13,7 +15,7 @@ PREFIX ?= /usr/local
 CC ?= cc
 CFLAGS ?= -O2 -g
 SPEC ?= spec
-export LUA BUILD CC CPPFLAGS
+export LUA BUILD CC CPPFLAGS ROUNDS ONLY ACCEPT
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow
 ifneq ($(filter 1 true yes,$(CI)),)
@@ -75,7 +77,7 @@ lint: ## luacheck, clang-format, cppcheck and the laws of the design
 	@tools/lint.sh
 
 format: ## let clang-format lay out the C sources
-	clang-format -i src/*.[ch] spec/*/*.[ch]
+	clang-format -i src/*.[ch] spec/*/*.[ch] bench/*.c
 
 install: build ## install under PREFIX (/usr/local), for a package under DESTDIR
 	@tools/install.sh '$(LUA_SHARE)' '$(LUA_LIB)' '$(BUILD)'/redio/*.so
@@ -97,6 +99,18 @@ valgrind: setup build ## the specs of the core under valgrind
 
 fuzz: build ## each target of spec/fuzz (or TARGET=) with libFuzzer: 60 seconds, or SECONDS=
 	@tools/fuzz.sh $(or $(SECONDS),60) $(TARGET)
+
+##@ How fast
+
+bench: ## redio and its peers in turn: ROUNDS=5, ONLY=get,set (see bench/README.md)
+	@tools/setup.sh build run bench
+	@$(MAKE) --no-print-directory build
+	@bench/bench.sh
+
+count: ## instructions of each operation, which may not grow: ACCEPT=1 when they may
+	@tools/setup.sh build run count
+	@$(MAKE) --no-print-directory build
+	@bench/count.sh
 
 CORE_SPECS = $(patsubst %,spec/%_spec.lua,decoder_cases arguments values commands error text)
 
@@ -131,5 +145,5 @@ FORCE:
 
 -include $(wildcard $(OBJ)/*.d)
 
-.PHONY: help setup build demo test lint format install clean chaos asan valgrind fuzz FORCE
+.PHONY: help setup build demo test lint format install clean chaos asan valgrind fuzz bench count FORCE
 .DELETE_ON_ERROR:

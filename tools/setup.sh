@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# setup.sh build|run|test|lint|fuzz|valgrind...: makes sure that what these need is there. On Debian and its like,
+# setup.sh build|run|test|lint|fuzz|valgrind|count|bench...: makes sure that what these need is there. On Debian and its like,
 # what is missing is installed by apt-get; elsewhere it is listed. Nothing missing: no network, no root.
 cd "$(dirname "$0")/.." || exit
 LUA=${LUA:-lua5.4}
@@ -26,6 +26,14 @@ need() {
 "
 }
 
+# want PACKAGE WHY PROBE...: the same for what is used where it can be had, and done without elsewhere.
+wanted=
+want() {
+  package=$1
+  shift 2
+  "$@" || wanted="$wanted $package"
+}
+
 needs_of_build() {
   need gcc "the C compiler" has "${CC:-cc}"
   need libc6-dev "the headers of the C library" sh -c "echo '#include <stdlib.h>' | ${CC:-cc} -E - >/dev/null 2>&1"
@@ -46,6 +54,7 @@ needs_of_test() {
   need luarocks "the spec that installs the rock" has luarocks
   need openssl "makes the certificates of the specs" has openssl
   needs_of_lint # spec/lint_spec.lua shows that lint notices
+  needs_of_count # spec/count_spec.lua puts a bound on it
 }
 
 needs_of_lint() {
@@ -67,40 +76,76 @@ fuzzes() {
 }
 
 needs_of_valgrind() {
-  need valgrind "looks for errors of memory" has valgrind
+  need valgrind "counts instructions, and looks for errors of memory" has valgrind
 }
 
+# What `make count` needs besides.
+needs_of_count() {
+  needs_of_valgrind
+  need libhiredis-dev "the C client that redio is compared with" has_library hiredis/hiredis.h hiredis
+}
+
+# Without one of these a peer is missing, or the charts are; the rest is measured all the same.
+needs_of_bench() {
+  want libhiredis-dev "the C client that redio is compared with" has_library hiredis/hiredis.h hiredis
+  want lua-redis "redis-lua" has_file_of_lua redis
+  want lua-socket "what redis-lua needs" has_module socket
+  want python3-redis "redis-py" has_python redis
+  want python3-hiredis "what makes redis-py faster" has_python hiredis
+  want python3-aioredis "aioredis" has_python aioredis
+  want nodejs "ioredis" has node
+  want npm "installs ioredis" has npm
+  want gnuplot-nox "draws the charts" has gnuplot
+}
+
+has_library() { echo "#include <$1>" | ${CC:-cc} -E - >/dev/null 2>&1; }
+has_python() { python3 -c "import $1" 2>/dev/null || /usr/bin/python3 -c "import $1" 2>/dev/null; }
+# Also for an older Lua: bench/redis_lua.lua loads it all the same.
+has_file_of_lua() { has "$LUA" && "$LUA" -e "
+  local path = package.path .. ';' .. package.path:gsub('5%.4', '5.3')
+  for place in path:gmatch('[^;]+') do
+    local file = io.open((place:gsub('%?', '$1')))
+    if file then file:close() os.exit(0) end
+  end
+  os.exit(1)"; }
+
 for part; do "needs_of_$part" || exit; done
-[ -n "$packages" ] || exit 0
+[ -n "$packages$wanted" ] || exit 0
 # A package that two parts name is listed once.
 packages=$(printf '%s\n' $packages | sort -u | tr '\n' ' ')
 report=$(printf '%s' "$report" | sort -u)
 
-if ! has apt-get; then
-  printf 'These are missing (by the names of their Debian packages); please install them, then run this again:\n%s\n' \
-    "$report" >&2
-  exit 1
+root=yes sudo=
+if [ "$(id -u)" != 0 ]; then
+  if has sudo; then sudo=sudo; else root=; fi
 fi
-if [ "$(id -u)" = 0 ]; then
-  sudo=
-elif has sudo; then
-  sudo=sudo
-else
-  printf 'These are missing, and there is neither root nor sudo. As root, run:\n  apt-get install %s\n%s\n' \
-    "$packages" "$report" >&2
-  exit 1
-fi
-
-printf 'Installing what is missing, by apt-get:\n%s\n' "$report"
 # Another apt-get may be at work, also another run of this: wait for it.
 apt() { $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=600 "$@" </dev/null; }
-install_packages() { apt install --no-install-recommends $packages; }
-known() { for package in $packages; do apt-cache show "$package" >/dev/null 2>&1 || return; done; }
-
+known() { for package; do apt-cache show "$package" >/dev/null 2>&1 || return; done; }
+install_packages() { apt install --no-install-recommends "$@"; }
 # The lists of a fresh machine are empty, those of an old one may name versions that are gone.
-if ! known || ! install_packages; then
-  apt update && install_packages || {
+install_all() { known "$@" && install_packages "$@" || { apt update && install_packages "$@"; }; }
+
+if [ -n "${packages# }" ]; then
+  if ! has apt-get; then
+    printf 'These are missing (by the names of their Debian packages); please install them, then run this again:\n%s\n' \
+      "$report" >&2
+    exit 1
+  fi
+  if [ -z "$root" ]; then
+    printf 'These are missing, and there is neither root nor sudo. As root, run:\n  apt-get install %s\n%s\n' \
+      "$packages" "$report" >&2
+    exit 1
+  fi
+  printf 'Installing what is missing, by apt-get:\n%s\n' "$report"
+  install_all $packages || {
     echo "apt-get could not install: $packages" >&2
     exit 1
   }
 fi
+
+# One by one: where one cannot be had, the others may.
+for package in $wanted; do
+  echo "Installing what is wanted, by apt-get: $package"
+  { has apt-get && [ -n "$root" ] && install_all "$package" >/dev/null; } || echo "  it cannot be had; going on without"
+done
