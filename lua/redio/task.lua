@@ -168,42 +168,39 @@ local function join(task)
   end
 end
 
--- A task that nobody has started yet; its fields are all there from the start, so that its table never grows.
+-- Its fields are all there from the start, but for rare ones, so that its table never grows.
 local function new_task(co, unstarted)
   local task = setmetatable({
-    _co = co, _done = false, _ok = false, _first = nil, _count = 0, _joiners = false, _waiter = false,
+    _co = co, _done = false, _ok = false, _first = false, _values = false, _joiner = false, _waiter = false,
     _unstarted = unstarted,
   }, Task)
   tasks[co] = task
   return task
 end
 
--- Most have one result.
-local function keep_results(task, ...)
-  local count = select("#", ...)
-  task._first, task._count = ..., count
-  if count > 1 then task._values = pack(...) end
+local NOTHING = pack()
+
+local function wake_joiners(task, joiner)
+  local more = task._joiners
+  task._joiner, task._joiners = false, nil
+  M.wake(joiner)
+  for i = 1, more and #more or 0 do
+    M.wake(more[i])
+  end
 end
 
-local function close_task(task, ok)
-  task._done, task._ok, task._waiter = true, ok, false
+-- Its results: one, as most have, or a list.
+function finish(task, ok, ...)
+  task._done, task._ok, task._first, task._waiter = true, ok, (...), false
+  local count = select("#", ...)
+  if count ~= 1 then task._values = count == 0 and NOTHING or pack(...) end
   if task._cancel then
     task._cancel = nil
     count_cancelling(-1)
   end
-  local joiners = task._joiners
-  task._joiners = false
-  return joiners
-end
-
-function finish(task, ok, ...)
-  keep_results(task, ...)
-  local joiners = close_task(task, ok)
   if task._on_end then task._on_end(task) end
-  if joiners then
-    for i = 1, #joiners do
-      M.wake(joiners[i])
-    end
+  if task._joiner then
+    wake_joiners(task, task._joiner)
   elseif not ok and not task._joined and not errors.is((...), "CancelledError") then
     keep_error(task)
   end
@@ -223,16 +220,34 @@ end
 
 --- Its results; raises its error.
 function Task:_result()
-  join(self)
-  if not self._ok then error(self._first, 0) end
-  if self._count == 1 then return self._first end
-  if self._count > 1 then return unpack(self._values, 1, self._count) end
+  if not self._ok then
+    join(self)
+    error(self._first, 0)
+  end
+  local values = self._values
+  if not values then return self._first end
+  return unpack(values, 1, values.n)
+end
+
+-- Nearly always there is one joiner; more are in a list.
+local function add_joiner(task, joiner)
+  if not task._joiner then
+    task._joiner = joiner
+  else
+    task._joiners = task._joiners or {}
+    table.insert(task._joiners, joiner)
+  end
 end
 
 local function stop_joining(joiner)
-  local joiners = joiner.task._joiners or {}
-  for i = 1, #joiners do
-    if joiners[i] == joiner then return table.remove(joiners, i) end
+  local task = joiner.task
+  local more = task._joiners or {}
+  if task._joiner == joiner then
+    task._joiner = table.remove(more, 1) or false
+    return
+  end
+  for i = 1, #more do
+    if more[i] == joiner then return table.remove(more, i) end
   end
 end
 
@@ -243,8 +258,8 @@ function Task:await()
   if not self._done then
     if not isyieldable() then return M.block(nil, self.await, self) end
     if self._co == running() then error("a task cannot await itself", 2) end
-    local joiner, joiners = { co = false, task = self, abandon = stop_joining }, self._joiners
-    if joiners then joiners[#joiners + 1] = joiner else self._joiners = { joiner } end
+    local joiner = { co = false, task = self, abandon = stop_joining }
+    add_joiner(self, joiner)
     M.wait(joiner)
   end
   return self:_result()
