@@ -50,7 +50,7 @@ end
 --- A connection that is not yet open.
 ---@param settings table from options.resolve
 ---@param transport table
----@param hooks table on_lost(conn, err), on_connect(conn)?, on_ready(conn)?, on_push(conn, kind, ...)?,
+---@param hooks table on_lost(conn, err), on_connect(conn)?, on_ready(conn)?, on_push(conn, kind, ...)?, after_read()?,
 --- receiver: boolean?, lines: boolean?, exclusive: boolean?
 function M.new(settings, transport, hooks)
   local self = setmetatable({
@@ -404,6 +404,7 @@ function Connection:_read(bytes)
   self.pumping = true
   local ok, err = core_feed(self.core, bytes), "not enough memory"
   if ok then ok, err = pcall(pump, self) end
+  if ok and self.hooks.after_read then ok, err = pcall(self.hooks.after_read) end
   self.pumping = false
   if not ok then self:fail(errors.new("ProtocolError", text.of_error(err), { address = self.address })) end
   if self.flushing then self:flush() end

@@ -52,8 +52,10 @@ function Pool:_forget(conn)
 end
 
 function Pool:_open(extra)
-  local hooks = { exclusive = true, receiver = extra and extra.receiver, on_push = extra and extra.on_push,
-    lines = extra and extra.lines, on_connect = self.hooks.on_connect }
+  local hooks = { exclusive = true, on_connect = self.hooks.on_connect }
+  for name, hook in pairs(extra or {}) do
+    hooks[name] = hook
+  end
   hooks.on_lost = function(conn, err)
     self.hooks.on_lost(conn)
     self:_forget(conn)
@@ -94,7 +96,7 @@ function Pool:_wait()
 end
 
 --- A connection that is ready, for the caller alone until `release`.
----@param extra table? {receiver=, lines=, on_push=}: always a new connection
+---@param extra table? {receiver=, lines=, on_push=, after_read=}: always a new connection
 ---@return redio.Connection? conn
 ---@return table? err
 function Pool:acquire(extra)

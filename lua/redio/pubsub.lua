@@ -224,14 +224,16 @@ function Receiver:_message(name, channel_name, payload)
     view:_push(message)
     return self:_hold()
   end
-  local waiter = self._waiters:pop()
-  while waiter and not waiter.co do
-    waiter = self._waiters:pop()
-  end
-  if waiter and self._messages:count() == 0 then return task.wake(waiter, message) end
-  if waiter then self._waiters:push(waiter) end
   self._messages:push(message)
   self:_hold()
+end
+
+-- After a read, so that who waits finds all its messages and need not wait for each.
+function Receiver:_deliver()
+  for _ = 1, self._waiters:count() do
+    if self._messages:count() == 0 then return end
+    task.wake(self._waiters:pop())
+  end
 end
 
 function Receiver:_push(kind, a, b, c)
@@ -301,6 +303,10 @@ function Receiver:_open()
       local receiver = weak.self
       if receiver then receiver:_push(...) end
     end,
+    after_read = function()
+      local receiver = weak.self
+      if receiver then receiver:_deliver() end
+    end,
   }
   if not conn then
     self._outgoing:reset() -- it is all in _wanted
@@ -321,7 +327,7 @@ function Receiver:_open()
   self:_flush()
 end
 
--- Waits for the next change: a message (which is returned), a confirmation, or the end.
+-- Waits for the next change: a message, a confirmation, or the end.
 function Receiver:_wait()
   local waiter = {}
   self._waiters:push(waiter)
@@ -330,9 +336,8 @@ function Receiver:_wait()
     if self.conn and self._waiters:count() == 0 then self.conn:keep(false) end
   end
   self.conn:keep(true)
-  local message = task.wait(waiter)
+  task.wait(waiter)
   if self.conn and self._waiters:count() == 0 then self.conn:keep(false) end
-  return message
 end
 
 -- Where `retry` is off the client keeps no distance between attempts, and we do.
@@ -367,20 +372,12 @@ end
 
 function Receiver:_tell_gap()
   while self._unconfirmed > 0 and not self.closed and self.conn and not self.conn.lost do
-    self:_early(self:_wait())
+    self:_wait()
   end
   if self.closed or self.conn.lost then return end
   local gap = self.client.transport.now() - self._lost_at
   self._lost_at = nil
   self._resubscribe(gap)
-end
-
--- A message that came while something else was waited for.
-function Receiver:_early(message)
-  if message then
-    self._messages:push(message)
-    self:_hold()
-  end
 end
 
 -- waiting -------------------------------------------------------------------------------------------------
@@ -393,7 +390,7 @@ function Receiver:connect()
   self:_ready()
   while self._unconfirmed > 0 and not self.closed do
     self:_ready()
-    self:_early(self:_wait())
+    self:_wait()
   end
   return self
 end
@@ -413,10 +410,7 @@ function Receiver:_next()
       return message
     end
     if self.closed then break end
-    if not self.conn.lost and (self:_subscribed() or self._unconfirmed > 0) then
-      message = self:_wait()
-      if message then return message end
-    end
+    if not self.conn.lost and (self:_subscribed() or self._unconfirmed > 0) then self:_wait() end
   end
 end
 
