@@ -7,6 +7,7 @@
 #   SECONDS=600 SEED=7              how long and with which seed, for what runs at random
 #   ROUNDS=5 ONLY=get,set           how often, and which workloads, for `make bench`
 #   ACCEPT=1                        for `make count`: these are the counts from now on
+#   TLS=1                           chaos over TLS
 #   PREFIX=dir DESTDIR=dir          where `make install` puts things
 
 LUA ?= lua5.4
@@ -87,8 +88,8 @@ clean: ## remove what was built
 
 ##@ Checks that take longer
 
-chaos: setup build ## random work and random faults: 60 seconds, or SECONDS= SEED=
-	@. tools/env.sh && "$$LUA" tools/chaos.lua $(or $(SECONDS),60) $(SEED)
+chaos: setup build ## random work and random faults: 60 seconds, or SECONDS= SEED= TLS=1
+	@. tools/env.sh && "$$LUA" tools/chaos.lua $(or $(SECONDS),60) $(SEED) $(if $(TLS),tls)
 
 asan: setup ## the specs on modules with AddressSanitizer and UBSan, and again with a restless GC
 	@tools/asan.sh $(SPEC)

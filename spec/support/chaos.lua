@@ -1,16 +1,19 @@
 -- SPDX-License-Identifier: MIT
 -- The seeded random driver: coroutines at every kind of work, through the fault proxy, against a server that is
 -- killed, paused and restarted. Each request carries a mark of its own, and its reply must be made of it; each
--- request ends exactly once; in the end nothing is in use and nothing is left.
+-- request ends exactly once; in the end nothing is in use and nothing is left. The same over TLS, when asked for.
 --
 -- What is chosen depends on the seed alone: every worker, every request and the maker of faults draw from
 -- generators of their own. When things happen depends on the machine.
 
 local redio = require "redio"
 local uv = require "luv"
+local certificates = require "spec.support.certificates"
 local faults = require "spec.support.chaos_faults"
+local leftovers = require "spec.support.leftovers"
 local proxies = require "spec.support.proxy"
 local servers = require "spec.support.server"
+local tls_peer = require "spec.support.tls_peer"
 local turns = require "spec.support.turns"
 local work = require "spec.support.chaos_work"
 
@@ -46,13 +49,13 @@ local function generator(seed)
 end
 
 local function client_of(world, i)
-  local options = {}
+  local options = { tls = world.tls }
   for _, part in ipairs { COMMON, KINDS[i] } do
     for name, value in pairs(part) do
       options[name] = value
     end
   end
-  local client = redio.Redis(world.proxy.url, options)
+  local client = redio.Redis(world.url, options)
   world.tracked[client] = true
   return client
 end
@@ -80,7 +83,8 @@ local function is_expected(world, job, err)
     end
   end
   if redio.errors.is(err, "ProtocolError") then
-    return uv.now() - (world.garbage_at or -1e9) < 5000
+    -- over TLS no garbage gets as far as the decoder
+    return not world.tls and uv.now() - (world.garbage_at or -1e9) < 5000
   end
   return redio.errors.is(err, "CancelledError") and job.cancelled
 end
@@ -238,64 +242,16 @@ local function check_rest(world)
   end
 end
 
--- How many, and what they are.
-local function open_files()
-  local pipe = io.popen(("ls -l /proc/%d/fd | sed -n 's/.* \\([0-9]* -> .*\\)/\\1/p'"):format(uv.os_getpid()))
-  local text, n = pipe:read("*a"):gsub("\n", ", ")
-  pipe:close()
-  return n, text
-end
-
-local function measure()
-  local m = { handles = 0, registry = 0 }
-  m.files, m.open = open_files()
-  uv.walk(function(handle)
-    m.handles = m.handles + (handle:is_closing() and 0 or 1)
-  end)
-  for key, value in pairs(debug.getregistry()) do
-    if type(key) == "number" and type(value) ~= "number" then -- a ref, and not a free one
-      m.registry = m.registry + 1
-    end
-  end
-  return m
-end
-
--- What there is more of than before, as text; nil when there is no more of anything.
-local function excess(world, before)
-  collectgarbage()
-  collectgarbage()
-  local after, said = measure(), {}
-  for _, what in ipairs { "handles", "files", "registry" } do
-    if after[what] > before[what] then
-      said[#said + 1] = ("%s: %d before, %d after"):format(what, before[what], after[what])
-    end
-  end
-  if after.files > before.files then
-    said[#said + 1] = after.open
-  end
-  if after.handles > before.handles then
-    uv.walk(function(handle)
-      local due = handle.get_due_in and handle:get_due_in()
-      said[#said + 1] = tostring(handle):match "^[%w_]+" .. (due and (" due in %d ms"):format(due) or "")
-    end)
-  end
-  local alive = 0
-  for _ in pairs(world.tracked) do
-    alive = alive + 1
-  end
-  if alive > 0 then
-    said[#said + 1] = alive .. " clients were never collected"
-  end
-  return said[1] and table.concat(said, "; ")
-end
-
 -- Outside of the loop: inside there are always some things on their way. Timers of connections that were dropped,
 -- not closed, run out before they notice.
 local function check_leaks(world, before)
   local text
   for _ = 1, 60 do
     redio.sleep(0.05)
-    text = excess(world, before)
+    text = leftovers.excess(before)
+    if not text and next(world.tracked) then
+      text = "clients were never collected"
+    end
     if not text then
       return
     end
@@ -305,12 +261,27 @@ end
 
 -- A run -----------------------------------------------------------------------------------------------
 
-local function begin(seed, report)
-  local server = servers.start()
+-- The server, the proxy before it, and where the clients are to go.
+local function set_up(world, over_tls)
+  if not over_tls then
+    world.server = servers.start()
+    world.proxy = proxies.start(world.server)
+    world.url = world.proxy.url
+    return
+  end
+  world.certificates = certificates.make()
+  world.server = tls_peer.redis(world.certificates)
+  world.proxy = proxies.start { host = world.server.host, port = world.server.tls_port }
+  world.url = ("rediss://%s:%d/"):format(world.proxy.host, world.proxy.port)
+  world.tls = { ca = world.certificates.ca.cert, server_name = "localhost" }
+end
+
+local function begin(seed, report, over_tls)
   local world = {
-    seed = seed, report = report, server = server, proxy = proxies.start(server), clients = {}, workers = WORKERS,
-    jobs = {}, tracked = setmetatable({}, { __mode = "k" }),
+    seed = seed, report = report, clients = {}, workers = WORKERS, jobs = {},
+    tracked = setmetatable({}, { __mode = "k" }),
   }
+  set_up(world, over_tls)
   function world.reopen(i)
     world.clients[i] = client_of(world, i)
   end
@@ -341,8 +312,11 @@ local function drive(world, seconds)
 end
 
 --- Runs it for so many seconds.
+---@param seconds number
+---@param seed integer
+---@param over_tls? boolean
 ---@return table report begun, ended, twice, never, mismatches, wrong, complaints, ...
-function M.run(seconds, seed)
+function M.run(seconds, seed, over_tls)
   local report = {
     begun = 0, ended = 0, twice = 0, never = 0, mismatches = 0, cancelled = 0, deadlines = 0, wrong = 0,
     complaints = {}, work = {}, faults = {},
@@ -353,12 +327,15 @@ function M.run(seconds, seed)
     redio.spawn(redio.sleep, 0.001):await()
   end)
   collectgarbage()
-  local before, world = measure(), nil
+  local before, world = leftovers.measure(), nil
   redio.run(function()
-    world = begin(seed, report)
+    world = begin(seed, report, over_tls)
     local ok, err = pcall(drive, world, seconds)
     world.proxy:stop()
     world.server:stop()
+    if world.certificates then
+      world.certificates:remove()
+    end
     if not ok then
       error(err, 0)
     end
@@ -406,11 +383,11 @@ end
 
 --- As a program: prints the seed and the summary.
 ---@return integer status
-function M.main(seconds, seed)
+function M.main(seconds, seed, over_tls)
   seed = math.floor(seed or uv.hrtime() % 1000000007)
-  io.stdout:write(("chaos: %g seconds, seed %d\n"):format(seconds, seed))
+  io.stdout:write(("chaos%s: %g seconds, seed %d\n"):format(over_tls and " over TLS" or "", seconds, seed))
   io.stdout:flush()
-  local report = M.run(seconds, seed)
+  local report = M.run(seconds, seed, over_tls)
   io.stdout:write(M.summary(report))
   return report.wrong == 0 and 0 or 1
 end

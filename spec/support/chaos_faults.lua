@@ -69,7 +69,8 @@ function faults.deafen(world, random)
   world.proxy:listen()
 end
 
--- Bytes that no server sends, between any two of its own: LF ends no line, and NUL begins no reply.
+-- Bytes that no server sends, between any two of its own: LF ends no line, and NUL begins no reply. Over TLS they are
+-- no record, or spoil the one they fall into.
 function faults.garbage(world)
   world.garbage_at = uv.now()
   world.proxy:inject("down", "\n\0")

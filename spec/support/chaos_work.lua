@@ -150,8 +150,11 @@ end
 -- A client of one's own, for this once.
 function work.visit(job)
   local settings = job.redis.settings
-  local client = redio.Redis(("redis://127.0.0.1:%d/"):format(settings.port),
-    { timeout = 1, connect_timeout = 1, retry = { max = 1, base = 0.01, cap = 0.1 }, protocol = job.random(2) + 1 })
+  local scheme = settings.tls and "rediss" or "redis"
+  local client = redio.Redis(("%s://127.0.0.1:%d/"):format(scheme, settings.port), {
+    timeout = 1, connect_timeout = 1, retry = { max = 1, base = 0.01, cap = 0.1 }, protocol = job.random(2) + 1,
+    tls = settings.tls or nil,
+  })
   table.insert(job.open, { close = function()
     client:close { drain = 0 }
   end })

@@ -127,12 +127,12 @@ local function next_turn()
   coroutine.yield()
 end
 
--- A random moment: this very turn, one of the next, some milliseconds from now, or the one in which the request
--- or its reply is halfway.
+-- A random moment: this very turn, one of the next, some milliseconds from now, or one that is rarely met by chance,
+-- such as when the request or its reply is halfway.
 local function pause(job, random, options)
   local choice = random()
   if choice < 0.1 then
-    local aim = choice < 0.05 and "half written" or "half read"
+    local aim = options.where.aims[choice < 0.05 and 1 or 2]
     while job.ended == 0 and options.where:state(job.mark) ~= aim do
       next_turn()
     end
@@ -190,9 +190,9 @@ end
 ---   begun, ended: requests   twice: ended more than once   late: cancelled and not free at once
 ---   cancelled, states: cancels, and by how far the request had come
 ---   ends: how many ended "done", in a "mismatch", or with which kind of error
----@param options table client: a function that returns one; random; where: of spec.support.whereabouts;
---- enough: a function; workers; private: whether connections of their own are used, too; cancel: how probable;
---- longest: seconds until a cancel; deadline: seconds, if any
+---@param options table client: a function that returns one; random; where: of spec.support.whereabouts
+--- or whereabouts_tls; enough: a function; workers; private: whether connections of their own are used, too;
+--- cancel: how probable; longest: seconds until a cancel; deadline: seconds, if any
 function M.run(options)
   local report = { begun = 0, ended = 0, twice = 0, late = 0, cancelled = 0, states = {}, ends = {} }
   report.marks = uv.hrtime() % 1e12 -- no mark twice on a server: an earlier run may have left keys

@@ -4,7 +4,7 @@
 
 local M = {}
 
-local Watch = {}
+local Watch = { aims = { "half written", "half read" } }
 Watch.__index = Watch
 
 --- Follows what goes through a proxy of spec.support.proxy.
