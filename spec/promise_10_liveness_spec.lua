@@ -185,6 +185,78 @@ describe("Promise 10, liveness:", function()
     end)
   end)
 
+  describe("when writing takes longer than a reply may,", function()
+    local LARGE = ("x"):rep(32 * 1024 * 1024)
+    local line, redis
+
+    -- A connection whose peer does not read until `release()`.
+    local function dammed(timeout)
+      line = it_needs:proxy()
+      redis = it_needs:client(line.url, { timeout = timeout, retry = false })
+      redis():ping():await()
+      line.up.window, line.up.hold = 1024 * 1024, true
+    end
+
+    after_each(function()
+      server.shared():cli("del", "spec:p10:large")
+    end)
+
+    it("an overdue reply is noticed at the time for reading, from the end of the write on", function()
+      dammed { read = 0.4, write = 3 }
+      check.within(10, function()
+        local sending = redio.spawn(function() redis():set("spec:p10:large", LARGE):await() end)
+        redio.sleep(0.7)
+        line.down.drop = true
+        line:release()
+        local written = stage.time(function()
+          while redis:stats().queued_bytes > 0 do
+            redio.sleep(0.001)
+          end
+        end)
+        local seconds, err = stage.time(check.raises, "TimeoutError", sending.await, sending)
+        assert.matches("0.4 s .*waiting for a reply", err.message)
+        assert.is_true(written < 0.5 and seconds > 0.38 and seconds < 0.55,
+          ("written in %.3f s, noticed after %.3f s"):format(written, seconds))
+      end)
+    end)
+
+    it("a reply that is in time is", function()
+      dammed { read = 0.4, write = 3 }
+      check.within(10, function()
+        local sending = redio.spawn(function()
+          return redis():set("spec:p10:large", LARGE):strlen("spec:p10:large"):await()
+        end)
+        redio.sleep(0.7)
+        line.down.delay = 0.2
+        line:release()
+        assert.are.equal(#LARGE, sending:await())
+      end)
+    end)
+
+    it("a peer that takes nothing is found at the time for writing", function()
+      dammed { read = 3, write = 0.4 }
+      check.within(10, function()
+        local seconds, err = stage.time(check.raises, "TimeoutError", function()
+          redis():set("spec:p10:large", LARGE):await()
+        end)
+        assert.matches("0.4 s .*writing", err.message)
+        assert.is_true(seconds > 0.38 and seconds < 0.6, ("after %.3f s"):format(seconds))
+      end)
+    end)
+
+    it("and one that reads slowly lives", function()
+      dammed(0.8)
+      check.within(10, function()
+        line.up.delay, line.up.hold = 0.05, nil -- 20 MiB/s
+        local seconds, length = stage.time(function()
+          return redis():set("spec:p10:large", LARGE):strlen("spec:p10:large"):await()
+        end)
+        assert.are.equal(#LARGE, length)
+        assert.is_true(seconds > 1, ("%.3f s"):format(seconds))
+      end)
+    end)
+  end)
+
   it("a receiver's PONG is looked for: a peer that confirms subscriptions and nothing else is dead", function()
     local peer = it_needs:fake(function(_, words)
       if words[1] == "SUBSCRIBE" then return ">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n" end

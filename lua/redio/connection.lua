@@ -276,27 +276,37 @@ function Connection:flush()
   if self.transport.is_forked() then return self:fail(self:_forked_error()) end
   self.socket:write(data, self._on_end)
   self.unwritten = self.unwritten + size
-  if self.unwritten >= math.min(LOOK_AGAIN, self.settings.max_queued_bytes) then self:_measure() end
+  if self.unwritten >= math.min(LOOK_AGAIN, self.settings.max_queued_bytes) then self:measure() end
 end
 
---- Takes no more chains while too much is waiting for the network.
-function Connection:_measure()
-  local most = self.settings.max_queued_bytes
+--- Looks at what waits for the network, until nothing does; takes no more chains while it is too much.
+function Connection:measure()
   self.unwritten = self.socket:unwritten()
-  if self._choked or self.unwritten < most then return end
-  self._choked = true
-  self.core:choke(true)
-  self:_wait_for_room(most)
+  if not self._choked and self.unwritten >= self.settings.max_queued_bytes then
+    self._choked = true
+    self.core:choke(true)
+  end
+  if self.unwritten > 0 and not self._draining then self:_drain() end
 end
 
--- Looks every few milliseconds: not every transport tells when its queue drains.
-function Connection:_wait_for_room(most)
+-- Looks every few milliseconds until all is taken: not every transport tells when its queue drains. That it gets
+-- shorter is life as well, for the kernel takes more only when the peer has read.
+function Connection:_drain()
+  self._draining = true
   self.transport.start_timer(0.005, function()
     if self.lost then return end
+    local before = self.unwritten
     self.unwritten = self.socket:unwritten()
-    if self.unwritten > most / 2 then return self:_wait_for_room(most) end
-    self._choked = false
-    self:_let_in()
+    if self.unwritten < before then self.active_at = self.transport.now() end
+    if self.unwritten > 0 then
+      self:_drain()
+    else
+      self._draining = false
+    end
+    if self._choked and self.unwritten <= self.settings.max_queued_bytes / 2 then
+      self._choked = false
+      self:_let_in()
+    end
   end)
 end
 

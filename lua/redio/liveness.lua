@@ -45,10 +45,11 @@ end
 
 local watch
 
--- How long it may take what the connection is at: to write, or to be answered.
+-- How long nothing may move at what the connection is at: to write, or to be answered.
 local function limit(self, conn)
-  local writing = conn.socket and conn.socket:unwritten() > 0
-  return writing and conn.settings.write_timeout or self.patience
+  if not conn.socket or conn.socket:unwritten() == 0 then return self.patience end
+  conn:measure()
+  return self.write_timeout or self.patience
 end
 
 local function look(self, conn)
@@ -56,8 +57,8 @@ local function look(self, conn)
   if not conn:is_busy() or not seconds then return end
   if conn.paused then return watch(self, seconds) end
   local left = conn.active_at + seconds - conn.transport.now()
-  -- (what limits it may change until then: from writing to reading)
-  if left > 0.0005 then return watch(self, math.min(left, self.patience or left)) end
+  -- (what limits it may change until then: from writing to reading, or back)
+  if left > 0.0005 then return watch(self, math.min(left, self.patience or left, self.write_timeout or left)) end
   conn:fail(errors.new("TimeoutError", ("nothing within %g s (timeout), %s"):format(seconds, conn:chain_stage(true)),
     { address = conn.address }))
 end

@@ -7,6 +7,7 @@
 --   chunk = n           pieces of n bytes, each in a read of its own
 --   cut = n             after n bytes of a connection in this direction, both its ends are closed ...
 --   how = "rst"         ... by RST; otherwise by FIN
+--   window = n          while n bytes or more wait here, no more are read, so that they back up to the sender
 --   hold = true         bytes, and the end, wait until `proxy:release()`
 --   drop = true         bytes, and the end, vanish (a black hole)
 --
@@ -26,12 +27,14 @@ Flow.__index = Flow
 
 -- One direction of one connection -----------------------------------------------------------------
 
-local function new_flow(connection, faults, to)
+local function new_flow(connection, faults, from, to)
   return setmetatable({
     connection = connection,
     faults = faults,
+    from = from,
     to = to,
     passed = 0, -- bytes written on
+    waiting = 0, -- bytes in the queue
     _queue = {}, -- of {bytes, due}: not yet written; due in milliseconds of uv.now()
     _seen = {}, -- all that came, in pieces
     _writing = true, -- until the connection is made
@@ -47,6 +50,7 @@ end
 function Flow:_push(bytes)
   local due = uv.now() + (self.faults.delay or 0) * 1000
   self._queue[#self._queue + 1] = { bytes = bytes, due = due }
+  self.waiting = self.waiting + #bytes
   self:_pump()
 end
 
@@ -81,12 +85,34 @@ function Flow:_take()
   if self.faults.cut then
     length = math.max(0, math.min(length, self.faults.cut - self.passed))
   end
+  self.waiting = self.waiting - length
   local piece = first.bytes:sub(1, length)
   first.bytes = first.bytes:sub(length + 1)
   if first.bytes == "" then
     table.remove(self._queue, 1)
   end
   return piece
+end
+
+-- Reads from the sender, or does not.
+function Flow:_turn_tap()
+  local open = self.waiting < (self.faults.window or math.huge)
+  if open == self._open or self.connection.closed then
+    return
+  end
+  self._open = open
+  if not open then
+    return self.from:read_stop()
+  end
+  self.from:read_start(function(error_text, bytes)
+    if error_text then
+      self.connection:close("rst")
+    elseif bytes then
+      self:_receive(bytes)
+    else
+      self:_end()
+    end
+  end)
 end
 
 function Flow:_wake_in(milliseconds)
@@ -135,6 +161,9 @@ function Flow:_pump()
     self.to:shutdown()
     self.connection:_close_when_finished()
   end
+  if self._open ~= nil then
+    self:_turn_tap()
+  end
 end
 
 -- A connection ------------------------------------------------------------------------------------
@@ -177,18 +206,6 @@ function Connection:inject(direction, bytes)
   self[direction]:_push(bytes)
 end
 
-local function pass(connection, from, flow)
-  from:read_start(function(error_text, bytes)
-    if error_text then
-      connection:close("rst")
-    elseif bytes then
-      flow:_receive(bytes)
-    else
-      flow:_end()
-    end
-  end)
-end
-
 local function connect(proxy, server, act)
   if proxy._target.path then
     server:connect(proxy._target.path, act)
@@ -209,11 +226,11 @@ local function accept(proxy)
   local server = proxy._target.path and uv.new_pipe(false) or uv.new_tcp()
   server:unref()
   local connection = setmetatable({ client = client, server = server, closed = false }, Connection)
-  connection.up = new_flow(connection, proxy.up, server)
-  connection.down = new_flow(connection, proxy.down, client)
+  connection.up = new_flow(connection, proxy.up, client, server)
+  connection.down = new_flow(connection, proxy.down, server, client)
   connection.down._writing = false
   proxy.connections[#proxy.connections + 1] = connection
-  pass(connection, client, connection.up)
+  connection.up:_turn_tap()
   connect(proxy, server, function(error_text)
     if connection.closed then
       return
@@ -223,7 +240,7 @@ local function accept(proxy)
     if not proxy._target.path then
       server:nodelay(true)
     end
-    pass(connection, server, connection.down)
+    connection.down:_turn_tap()
     connection.up._writing = false
     connection.up:_pump()
   end)
