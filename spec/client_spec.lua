@@ -7,6 +7,7 @@ local redio = require "redio"
 local server = require "spec.support.server"
 local fake = require "spec.support.fake"
 local check = require "spec.support.check"
+local proxies = require "spec.support.proxy"
 
 local PREFIX = "spec:client:"
 
@@ -418,6 +419,33 @@ describe("A client", function()
         two:await()
         stats { connections = 1, idle = 1, waiting = 0, in_flight = 0, queued_bytes = 0 }
       end)
+    end)
+
+    it("stats().waiting are those who wait until the shared connection is open, and not those who gave up", function()
+      local line = proxies.start(shared)
+      local redis = redio.Redis(line.url)
+      check.within(5, function()
+        line.down.hold = true
+        local tasks = {}
+        for i = 1, 5 do
+          tasks[i] = redio.spawn(function()
+            return redis():timeout(i == 1 and 0.05 or 5):echo(tostring(i)):await()
+          end)
+        end
+        redio.sleep(0.02)
+        assert.are.equal(5, redis:stats().waiting)
+        tasks[2]:cancel()
+        tasks[4]:cancel()
+        assert.are.equal(3, redis:stats().waiting)
+        check.raises("TimeoutError", tasks[1].await, tasks[1])
+        assert.are.equal(2, redis:stats().waiting)
+        line:release()
+        assert.are.equal("3", (tasks[3]:await()))
+        assert.are.equal("5", (tasks[5]:await()))
+        assert.are.equal(0, redis:stats().waiting)
+      end)
+      redis:close()
+      line:stop()
     end)
 
     it("tostring() names the address and no password", function()

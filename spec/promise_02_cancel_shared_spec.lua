@@ -83,4 +83,71 @@ describe("Promise 2: a cancel on the shared connection", function()
     redis:close()
     proxy:stop()
   end)
+
+  -- Arguments as long as this are not copied into the output, but stand beside it.
+  local function large(i)
+    return ("large %d "):format(i) .. ("x"):rep(16 * 1024 + i)
+  end
+
+  local kinds = {
+    function(i) return { "small " .. i } end,
+    function(i) return { large(i) } end,
+    function(i) return { "small " .. i, large(i), large(i + 1), "last " .. i } end,
+  }
+
+  local function encoded(words)
+    local out = {}
+    for i, word in ipairs(words) do
+      out[i] = ("*2\r\n$4\r\nECHO\r\n$%d\r\n%s\r\n"):format(#word, word)
+    end
+    return table.concat(out)
+  end
+
+  -- Chains that one turn of the loop queues, some of which are cancelled in it: what is to go out, and the others.
+  local function queue_and_cancel(redis, count)
+    local kept, gone, want = {}, {}, {}
+    for i = 1, count do
+      local words = random(kinds)(i)
+      local task = redio.spawn(function()
+        local db = redis()
+        for _, word in ipairs(words) do
+          db:echo(word)
+        end
+        return db:await()
+      end)
+      if random() < 0.5 then
+        gone[#gone + 1] = task
+      else
+        kept[#kept + 1], want[#want + 1] = { task = task, words = words }, encoded(words)
+      end
+    end
+    redio.spawn(function() -- in the turn of the others, and behind them
+      while #gone > 0 do
+        table.remove(gone, random(#gone)):cancel()
+      end
+    end)
+    return table.concat(want), kept
+  end
+
+  it("before the chain is written takes it out: all others go out whole, and get their replies", function()
+    local proxy = proxies.start(server.shared())
+    local redis = redio.Redis(proxy.url)
+    check.within(20, function()
+      redis():ping():await()
+      local up = proxy.connections[1].up
+      for _ = 1, 300 do
+        up._seen = {}
+        local want, kept = queue_and_cancel(redis, random(8))
+        for _, chain in ipairs(kept) do
+          assert.are.same(chain.words, { chain.task:await() })
+        end
+        redis():ping():await()
+        local sent = up:bytes()
+        assert.is_true(sent == want .. "*1\r\n$4\r\nPING\r\n", "other bytes")
+      end
+    end)
+    assert.are.equal(1, proxy.accepted)
+    redis:close()
+    proxy:stop()
+  end)
 end)
