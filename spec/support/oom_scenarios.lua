@@ -328,7 +328,7 @@ local function start_usual(state, i)
     local pipeline = core.lend()
     handle[2] = pipeline
     queue(pipeline, i)
-    if not core.send(handle) then
+    if core.send(handle) == nil then
       pipeline:clear()
       return
     end
