@@ -1,6 +1,10 @@
 -- SPDX-License-Identifier: MIT
--- P24: every allocation from the Nth on fails, Lua's and the core's alike, for each N: an error, nothing lost, a
--- connection that is dead rather than confused, and a process that lives. What is run: oom_scenarios.lua.
+-- P24: every allocation from the Nth on fails, Lua's, the core's and OpenSSL's alike, for each N: an error, nothing
+-- lost, a connection that is dead rather than confused, and a process that lives. What is run: oom_scenarios.lua; and
+-- oom_tls_scenarios.lua, for about every 50th of the tens of thousands of N that OpenSSL makes, or all: OOM_STRIDE=1.
+
+local uv = require "luv"
+local certificates = require "spec.support.certificates"
 
 local lua = os.getenv "LUA" or "lua5.4"
 
@@ -11,28 +15,55 @@ local function run(command, ...)
   return text, tonumber(status)
 end
 
--- The core without TLS, its malloc under the host's name for it.
-local BUILD = [[cc=${CC:-cc}
-for file in src/*.c; do
-  case $file in src/tls.c | src/ltls.c) ;; *) sources="$sources $file" ;; esac
-done
-$cc -std=c99 -O1 -g -Dmalloc=oom_malloc -Drealloc=oom_realloc -Dfree=oom_free -Isrc $(LUA='%s' tools/lua.sh cflags) \
-  $sources spec/support/oom.c $(LUA='%s' tools/lua.sh libs) -lm -o '%s']]
+-- The sources, their malloc under the host's name for it; with what else it takes, to compile and to link.
+local BUILD = [[${CC:-cc} -std=c99 -O1 -g -Dmalloc=oom_malloc -Drealloc=oom_realloc -Dfree=oom_free -Isrc \
+  $(LUA='%s' tools/lua.sh cflags) %s spec/support/oom.c $(LUA='%s' tools/lua.sh libs) %s -lm -o '%s']]
+
+local CORE = "$(ls src/*.c | grep -v tls) spec/support/oom_core.c"
+local TLS = "$(tools/openssl.sh cflags) src/tls.c src/ltls.c spec/support/oom_tls.c"
 
 describe("without memory", function()
-  it("there are errors, and nothing is lost", function()
-    if jit then
-      -- a table of LuaJIT's that cannot grow forgets what it has
-      return pending "LuaJIT's own tables do not survive it"
-    end
-    local program = os.tmpname()
-    local text, status = run(BUILD, lua, lua, program)
-    assert(status == 0, text)
-    text, status = run("'%s' spec/support/oom_scenarios.lua", program)
+  local program
+
+  if jit then
+    -- a table of LuaJIT's that cannot grow forgets what it has
+    return pending "LuaJIT's own tables do not survive it"
+  end
+
+  before_each(function()
+    program = os.tmpname()
+  end)
+
+  after_each(function()
     os.remove(program)
+  end)
+
+  -- Returns how many scenarios, and how many allocations there were in them.
+  local function try(sources, libraries, command)
+    local text, status = run(BUILD, lua, sources, lua, libraries, program)
+    assert(status == 0, text)
+    text, status = run(command, program)
     assert(status == 0, text:sub(-2000))
     local scenarios, allocations = text:match "(%d+) scenarios, (%d+) allocations"
-    assert.is_true(tonumber(scenarios) > 100)
-    assert.is_true(tonumber(allocations) > 1000)
+    return tonumber(scenarios), tonumber(allocations)
+  end
+
+  it("there are errors, and nothing is lost", function()
+    local scenarios, allocations = try(CORE, "", "'%s' spec/support/oom_scenarios.lua")
+    assert.is_true(scenarios > 100)
+    assert.is_true(allocations > 1000)
+  end)
+
+  it("nor over TLS, and nobody is believed for want of it", function()
+    local seed = os.getenv "SEED" or math.floor(uv.hrtime() % 1000007)
+    print("promise 24: SEED=" .. seed)
+    local certs = certificates.make()
+    local command = ("SEED=%s OOM_STRIDE=%s '%%s' spec/support/oom_tls_scenarios.lua '%s'"):format(seed,
+      os.getenv "OOM_STRIDE" or 50, certs.dir)
+    local ok, scenarios, allocations = pcall(try, TLS, "$(tools/openssl.sh libs)", command)
+    certs:remove()
+    assert(ok, scenarios)
+    assert.is_true(scenarios >= 14)
+    assert.is_true(allocations > 10000)
   end)
 end)

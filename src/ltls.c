@@ -141,6 +141,15 @@ static int lengine_handshake(lua_State *L) {
   return push_status(L, t, redio_tls_handshake(t));
 }
 
+/* A string of bytes that were taken out of the engine. Without memory for it they are lost, and
+ * what comes behind them may not be taken for them: then the engine is dead. */
+static void push_taken(lua_State *L, redio_tls *t, const char *bytes, size_t n) {
+  unsigned char dead = t->dead;
+  t->dead = 1;
+  lua_pushlstring(L, bytes, n);
+  t->dead = dead;
+}
+
 /* engine:read() -> plaintext, a piece | false: more bytes are needed | nil: the end | nil, why */
 static int lengine_read(lua_State *L) {
   redio_tls *t = check_engine(L, 1);
@@ -149,7 +158,7 @@ static int lengine_read(lua_State *L) {
   redio_tls_status status = redio_tls_read(t, piece, sizeof piece, &got);
   if (status != REDIO_TLS_OK)
     return push_status(L, t, status);
-  lua_pushlstring(L, piece, got);
+  push_taken(L, t, piece, got);
   return 1;
 }
 
@@ -177,7 +186,7 @@ static int lengine_output(lua_State *L) {
   size_t n = redio_tls_output(t, piece, sizeof piece);
   if (!n)
     return 0;
-  lua_pushlstring(L, piece, n);
+  push_taken(L, t, piece, n);
   return 1;
 }
 

@@ -322,6 +322,8 @@ static int set_up_engine(redio_tls *t, const redio_tls_context *c, const char *n
 int redio_tls_init(redio_tls *t, const redio_tls_context *c, const char *name) {
   int result;
   memset(t, 0, sizeof *t);
+  /* For those who set `dead` themselves. */
+  snprintf(t->why, sizeof t->why, "TLS failed: not enough memory");
   ERR_clear_error();
   result = set_up_engine(t, c, name);
   ERR_clear_error();

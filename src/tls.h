@@ -6,7 +6,8 @@
  * needs more. Each of them, and write and shutdown too, may leave bytes for the peer in `output`.
  *
  * Death is sticky, and `why` tells the reason: one line of printable characters with no secret in
- * it. A dead engine's output is still to be sent, for it may be the alert that tells the peer.
+ * it. A dead engine's output is still to be sent, for it may be the alert that tells the peer. Who
+ * takes bytes and cannot hand them on sets `dead`.
  *
  * Zeroed memory is a closed context, or a closed engine. */
 #ifndef REDIO_TLS_H

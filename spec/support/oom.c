@@ -1,31 +1,30 @@
 /* SPDX-License-Identifier: MIT */
-/* oom SCENARIOS.lua: each scenario with every allocation from the Nth on failing, for N = 1, 2, ...
- * until none fails any more. Lua's allocations and the core's count alike; the core's sources are
- * compiled with malloc, realloc and free renamed to those below. (From the Nth on, not the Nth
- * alone: Lua 5.4 collects garbage and tries once more.)
+/* oom SCENARIOS.lua [WORD ...]: each scenario with every allocation from the Nth on failing, for N
+ * = 1, 2, ... until none fails any more. Lua's allocations and the library's count alike, whose
+ * sources are compiled with malloc, realloc and free renamed to those below.
  *
- * The file returns a list of {name=, prepare=, run=, after=}: prepare() -> state; run(state), with
- * failing allocations; after(state), with memory again, which raises when something is wrong. Every
- * N is run twice: with `after`, and with the Lua state closed while memory is still out. */
+ * OOM_STRIDE=s leaves some of the later N out, and runs every sth of them, more or less, chosen by
+ * SEED.
+ *
+ * The file gets the words, and returns a list of {name=, prepare=, run=, after=}: prepare() ->
+ * state; run(state), with failing allocations; after(state), with memory again, which raises when
+ * something is wrong. Every N is run three times: with `after`; with the Lua state closed while
+ * memory is still out; and with the Nth allocation alone failing (after which Lua 5.4 collects
+ * garbage and tries once more, and others do not), with `after`. */
 #undef malloc
 #undef realloc
 #undef free
 
-#include <lauxlib.h>
-#include <lua.h>
+#include "oom.h"
+
 #include <lualib.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-void *oom_malloc(size_t n);
-void *oom_realloc(void *p, size_t n);
-void oom_free(void *p);
-int luaopen_redio_core(lua_State *L);
-
 static long blocks;     /* that live */
 static long until = -1; /* allocations left before they fail; -1: none ever does */
-static int failed;
+static int failed, alone;
 
 static int fails(void) {
   if (until < 0)
@@ -35,6 +34,8 @@ static int fails(void) {
     return 0;
   }
   failed = 1;
+  if (alone)
+    until = -1;
   return 1;
 }
 
@@ -55,6 +56,14 @@ void oom_free(void *p) {
   free(p);
 }
 
+long oom_pause(void) {
+  long was = until;
+  until = -1;
+  return was;
+}
+
+void oom_resume(long was) { until = was; }
+
 static void *lua_alloc(void *ud, void *p, size_t from, size_t to) {
   (void)ud;
   if (to == 0) {
@@ -66,19 +75,26 @@ static void *lua_alloc(void *ud, void *p, size_t from, size_t to) {
   return p ? oom_realloc(p, to) : oom_malloc(to);
 }
 
+/* Neither Lua's nor the library's own may be left. */
+static int is_any_left(void) { return blocks != oom_kept(); }
+
 static void stop(const char *name, long n, const char *why) {
   fprintf(stderr, "%s, allocation %ld: %s\n", name, n, why);
   exit(1);
 }
 
-static int open_core(lua_State *L) {
-  lua_getglobal(L, "package");
-  lua_getfield(L, -1, "preload");
-  lua_pushcfunction(L, luaopen_redio_core);
-  lua_setfield(L, -2, "redio.core");
-  lua_getglobal(L, "require");
-  lua_pushstring(L, "redio.core");
-  lua_call(L, 1, 0);
+static int open_modules(lua_State *L) {
+  const luaL_Reg *module;
+  for (module = oom_modules; module->name; module++) {
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "preload");
+    lua_pushcfunction(L, module->func);
+    lua_setfield(L, -2, module->name);
+    lua_getglobal(L, "require");
+    lua_pushstring(L, module->name);
+    lua_call(L, 1, 0);
+    lua_settop(L, 0);
+  }
   return 0;
 }
 
@@ -89,7 +105,7 @@ static lua_State *open_state(long n) {
   if (!L)
     return NULL;
   luaL_openlibs(L);
-  lua_pushcfunction(L, open_core);
+  lua_pushcfunction(L, open_modules);
   until = n;
   status = lua_pcall(L, 0, 0, 0);
   if (status == 0)
@@ -109,7 +125,7 @@ static long run_open(void) {
     if (L)
       lua_close(L);
     until = -1;
-    if (blocks)
+    if (is_any_left())
       stop("open", n, "blocks are left");
     if (!failed)
       return n;
@@ -124,13 +140,18 @@ static const char *text_of(lua_State *L) {
 }
 
 /* Leaves the list of scenarios on the stack. */
-static lua_State *load(const char *path) {
+static lua_State *load(char **args) {
+  int i;
   lua_State *L = open_state(-1);
   if (!L) {
     puts("this Lua takes no allocator of ours");
     exit(0);
   }
-  if (luaL_loadfile(L, path) || lua_pcall(L, 0, 1, 0))
+  if (luaL_loadfile(L, args[0]))
+    stop("load", 0, text_of(L));
+  for (i = 1; args[i]; i++)
+    lua_pushstring(L, args[i]);
+  if (lua_pcall(L, i - 1, 1, 0))
     stop("load", 0, text_of(L));
   return L;
 }
@@ -143,53 +164,90 @@ static void call(lua_State *L, const char *field, int results, const char *name,
     stop(name, n, text_of(L));
 }
 
-/* Whether an allocation failed. */
-static int run_once(const char *path, int index, long n, int closes_early, char *name,
-                    size_t room) {
-  lua_State *L = load(path);
-  int status;
-  lua_rawgeti(L, 1, index);
+typedef enum how { AND_AFTER, CLOSED_EARLY, ALONE, HOWS } how;
+
+typedef struct run {
+  char **args;
+  int index;
+  char name[64];
+  long n;
+} run;
+
+/* Leaves the state of the scenario on top. */
+static lua_State *prepare(run *r) {
+  lua_State *L = load(r->args);
+  lua_rawgeti(L, 1, r->index);
   lua_getfield(L, 2, "name");
-  snprintf(name, room, "%s", lua_tostring(L, -1));
+  snprintf(r->name, sizeof r->name, "%s", lua_tostring(L, -1));
   lua_settop(L, 2);
   lua_checkstack(L, 20);
-  call(L, "prepare", 1, name, n);
+  call(L, "prepare", 1, r->name, r->n);
+  return L;
+}
+
+/* Whether an allocation failed. */
+static int run_once(run *r, how h) {
+  lua_State *L = prepare(r);
+  int status;
   lua_getfield(L, 2, "run");
   lua_pushvalue(L, 3);
   lua_gc(L, LUA_GCCOLLECT, 0);
   failed = 0;
-  until = n;
+  alone = h == ALONE;
+  until = r->n;
   status = lua_pcall(L, 1, 0, 0);
   if (status != 0 && status != LUA_ERRMEM)
-    stop(name, n, text_of(L));
+    stop(r->name, r->n, text_of(L));
   if (status != 0 && !failed)
-    stop(name, n, "an error, but no allocation failed");
-  if (!closes_early) {
+    stop(r->name, r->n, "an error, but no allocation failed");
+  if (h != CLOSED_EARLY) {
     until = -1;
     lua_settop(L, 3);
-    call(L, "after", 0, name, n);
+    call(L, "after", 0, r->name, r->n);
   }
   lua_close(L);
   until = -1;
-  if (blocks)
-    stop(name, n, "blocks are left");
+  if (is_any_left())
+    stop(r->name, r->n, "blocks are left");
   return failed;
 }
 
-static long run_scenario(const char *path, int index, char *name, size_t room) {
-  long n;
-  for (n = 0; n < 100000; n++) {
-    int more = run_once(path, index, n, 0, name, room);
-    more |= run_once(path, index, n, 1, name, room);
-    if (!more)
-      return n;
+/* The same; what is kept may grow, but not each time. */
+static int run_well(run *r, how h) {
+  int tries, fails = 0;
+  for (tries = 0; tries < 4; tries++) {
+    long before = oom_kept();
+    fails = run_once(r, h);
+    if (oom_kept() <= before)
+      return fails;
   }
-  stop(name, n, "no end");
+  stop(r->name, r->n, "more is kept each time");
+  return fails;
+}
+
+/* The first ones are near the surface. */
+static long next_n(long n) {
+  static long stride;
+  if (!stride)
+    stride = getenv("OOM_STRIDE") ? atol(getenv("OOM_STRIDE")) : 1;
+  return n + 1 + (n < 50 || stride < 2 ? 0 : rand() % (2 * stride - 1));
+}
+
+static long run_scenario(run *r) {
+  for (r->n = 0; r->n < 100000; r->n = next_n(r->n)) {
+    int more = 0;
+    how h;
+    for (h = AND_AFTER; h < HOWS; h++)
+      more |= run_well(r, h);
+    if (!more)
+      return r->n;
+  }
+  stop(r->name, r->n, "no end");
   return 0;
 }
 
-static int count_scenarios(const char *path) {
-  lua_State *L = load(path);
+static int count_scenarios(char **args) {
+  lua_State *L = load(args);
   int count = 0;
   for (;; count++) {
     lua_rawgeti(L, 1, count + 1);
@@ -202,17 +260,21 @@ static int count_scenarios(const char *path) {
 }
 
 int main(int argc, char **argv) {
-  char name[64] = "open";
+  run r = {argv + 1, 0, "open", 0};
   long total;
-  int i, count;
-  if (argc != 2)
+  int count;
+  if (argc < 2)
     return 2;
-  count = count_scenarios(argv[1]);
+  setvbuf(stdout, NULL, _IOLBF, 4096);
+  if (getenv("SEED"))
+    srand((unsigned)atol(getenv("SEED")));
+  oom_begin();
+  count = count_scenarios(r.args);
   total = run_open();
-  printf("%s: %ld\n", name, total);
-  for (i = 1; i <= count; i++) {
-    long n = run_scenario(argv[1], i, name, sizeof name);
-    printf("%s: %ld\n", name, n);
+  printf("%s: %ld\n", r.name, total);
+  for (r.index = 1; r.index <= count; r.index++) {
+    long n = run_scenario(&r);
+    printf("%s: %ld\n", r.name, n);
     total += n;
   }
   printf("%d scenarios, %ld allocations\n", count, total);
