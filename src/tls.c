@@ -277,6 +277,25 @@ static int keep_name(redio_tls *t, const char *name) {
   return 0;
 }
 
+enum { NAME_FLAGS = X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS };
+
+/* Once more than OpenSSL: 3.0 verifies without the name when there is no memory to copy it. */
+static redio_tls_status check_name(redio_tls *t) {
+  int matches;
+  X509 *cert;
+  if (SSL_get_verify_mode(t->ssl) == SSL_VERIFY_NONE)
+    return REDIO_TLS_OK;
+  cert = SSL_get_peer_certificate(t->ssl);
+  matches = cert && (t->by_address ? X509_check_ip_asc(cert, t->name, 0)
+                                   : X509_check_host(cert, t->name, 0, NAME_FLAGS, NULL)) == 1;
+  X509_free(cert);
+  ERR_clear_error();
+  if (matches)
+    return REDIO_TLS_OK;
+  return die_unverified(t, t->by_address ? X509_V_ERR_IP_ADDRESS_MISMATCH
+                                         : X509_V_ERR_HOSTNAME_MISMATCH);
+}
+
 static int set_name(redio_tls *t, const char *name) {
   X509_VERIFY_PARAM *param = SSL_get0_param(t->ssl);
   if (!name) {
@@ -289,9 +308,9 @@ static int set_name(redio_tls *t, const char *name) {
     die(t, "the name to look for on the server's certificate is none (tls.server_name)");
     return -1;
   }
-  X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT |
-                                             X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-  if (looks_like_ip(t->name) && X509_VERIFY_PARAM_set1_ip_asc(param, t->name))
+  X509_VERIFY_PARAM_set_hostflags(param, NAME_FLAGS);
+  t->by_address = looks_like_ip(t->name) && X509_VERIFY_PARAM_set1_ip_asc(param, t->name);
+  if (t->by_address)
     return 0; /* and SNI is for names only: RFC 6066, 3 */
   if (X509_VERIFY_PARAM_set1_host(param, t->name, 0) && SSL_set_tlsext_host_name(t->ssl, t->name))
     return 0;
@@ -371,6 +390,8 @@ redio_tls_status redio_tls_handshake(redio_tls *t) {
   status = outcome(t, SSL_do_handshake(t->ssl));
   if (status == REDIO_TLS_ENDED)
     return die(t, "the server closed the connection");
+  if (status == REDIO_TLS_OK)
+    status = check_name(t);
   t->established = status == REDIO_TLS_OK;
   return status;
 }

@@ -47,6 +47,7 @@ typedef struct redio_tls {
   unsigned char heard;       /* there was one */
   unsigned char established; /* the handshake is done */
   unsigned char dead;
+  unsigned char by_address; /* `name` is an IP address */
   char name[REDIO_TLS_NAME];
   char why[REDIO_TLS_WHY];
 } redio_tls;

@@ -3,8 +3,8 @@
  * = 1, 2, ... until none fails any more. Lua's allocations and the library's count alike, whose
  * sources are compiled with malloc, realloc and free renamed to those below.
  *
- * OOM_STRIDE=s leaves some of the later N out, and runs every sth of them, more or less, chosen by
- * SEED.
+ * OOM_STRIDE=s runs only every sth of the N between the first and the last ones, more or less,
+ * chosen by SEED.
  *
  * The file gets the words, and returns a list of {name=, prepare=, run=, after=}: prepare() ->
  * state; run(state), with failing allocations; after(state), with memory again, which raises when
@@ -21,6 +21,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { MANY = 100000, FIRST_ONES = 50, LAST_ONES = 100 };
 
 static long blocks;     /* that live */
 static long until = -1; /* allocations left before they fail; -1: none ever does */
@@ -129,7 +131,7 @@ static long run_open(void) {
       stop("open", n, "blocks are left");
     if (!failed)
       return n;
-    if (n > 100000)
+    if (n > MANY)
       stop("open", n, "no end");
   }
 }
@@ -170,7 +172,7 @@ typedef struct run {
   char **args;
   int index;
   char name[64];
-  long n;
+  long n, used; /* allocations: before they fail; that were made */
 } run;
 
 /* Leaves the state of the scenario on top. */
@@ -196,6 +198,7 @@ static int run_once(run *r, how h) {
   alone = h == ALONE;
   until = r->n;
   status = lua_pcall(L, 1, 0, 0);
+  r->used = r->n - until;
   if (status != 0 && status != LUA_ERRMEM)
     stop(r->name, r->n, text_of(L));
   if (status != 0 && !failed)
@@ -225,16 +228,24 @@ static int run_well(run *r, how h) {
   return fails;
 }
 
-/* The first ones are near the surface. */
-static long next_n(long n) {
+/* The first ones are near the surface, and it is at the end that something is decided. */
+static long next_n(long n, long end) {
   static long stride;
+  long next = n + 1, last_ones = end - LAST_ONES;
   if (!stride)
     stride = getenv("OOM_STRIDE") ? atol(getenv("OOM_STRIDE")) : 1;
-  return n + 1 + (n < 50 || stride < 2 ? 0 : rand() % (2 * stride - 1));
+  if (stride < 2 || n < FIRST_ONES || n >= last_ones)
+    return next;
+  next += rand() % (2 * stride - 1);
+  return next < last_ones ? next : last_ones;
 }
 
 static long run_scenario(run *r) {
-  for (r->n = 0; r->n < 100000; r->n = next_n(r->n)) {
+  long end;
+  r->n = MANY;
+  run_well(r, AND_AFTER);
+  end = r->used;
+  for (r->n = 0; r->n < MANY; r->n = next_n(r->n, end)) {
     int more = 0;
     how h;
     for (h = AND_AFTER; h < HOWS; h++)
@@ -260,7 +271,7 @@ static int count_scenarios(char **args) {
 }
 
 int main(int argc, char **argv) {
-  run r = {argv + 1, 0, "open", 0};
+  run r = {argv + 1, 0, "open", 0, 0};
   long total;
   int count;
   if (argc < 2)
