@@ -100,9 +100,13 @@ uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigne
  * spare ones of `pieces`. Else 0. */
 int redio_connection_drop(redio_connection *c, uint32_t slot);
 
-/* What is to be sent: its bytes, without pieces, and how many. */
+/* What is to be sent: how many bytes without pieces, and with them, and the former ones. Nothing
+ * any more when it is lost. */
 static inline size_t redio_connection_unsent(const redio_connection *c) {
-  return (size_t)(c->origin + redio_buf_len(&c->out) - c->sent);
+  return c->state == REDIO_LOST ? 0 : (size_t)(c->origin + redio_buf_len(&c->out) - c->sent);
+}
+static inline size_t redio_connection_queued(const redio_connection *c) {
+  return c->state == REDIO_LOST ? 0 : redio_connection_unsent(c) + c->piece_bytes;
 }
 static inline const char *redio_connection_output(const redio_connection *c) {
   return redio_buf_head(&c->out) + (c->sent - c->origin);

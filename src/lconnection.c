@@ -59,7 +59,7 @@ const char *redio_refuses_chain(lua_State *L, const redio_connection *c, const r
     return "yield";
   if (!(mode & REDIO_MODE_COLLECT) && p->values > REDIO_MAX_RESULTS)
     return "results";
-  if (c->choked || (c->max_out && redio_connection_unsent(c) + c->piece_bytes >= c->max_out))
+  if (c->choked || (c->max_out && redio_connection_queued(c) >= c->max_out))
     return "full";
   return NULL;
 }
@@ -186,7 +186,7 @@ static int lconnection_output(lua_State *L) {
     push_output_pieces(L, c);
   else
     lua_pushlstring(L, redio_connection_output(c), size);
-  lua_pushinteger(L, (lua_Integer)(size + c->piece_bytes));
+  lua_pushinteger(L, (lua_Integer)redio_connection_queued(c));
   drop_spare_refs(L, &c->pieces);
   redio_unref_pieces(L, &c->pieces, 0);
   redio_connection_sent(c);
@@ -528,7 +528,7 @@ static int lconnection_state(lua_State *L) {
 static int lconnection_waiting(lua_State *L) {
   const redio_connection *c = check_connection(L, 1);
   lua_pushinteger(L, c->waiting);
-  lua_pushinteger(L, (lua_Integer)(redio_connection_unsent(c) + c->piece_bytes));
+  lua_pushinteger(L, (lua_Integer)redio_connection_queued(c));
   return 2;
 }
 
