@@ -94,9 +94,9 @@ chaos: setup build ## random work and random faults: 60 seconds, or SECONDS= SEE
 asan: setup ## the specs on modules with AddressSanitizer and UBSan, and again with a restless GC
 	@tools/asan.sh $(SPEC)
 
-valgrind: setup build ## the specs of the core under valgrind
+valgrind: setup build ## the core's specs and some others under valgrind
 	@tools/setup.sh valgrind
-	@tools/valgrind.sh $(if $(filter spec,$(SPEC)),$(CORE_SPECS),$(SPEC))
+	@tools/valgrind.sh $(if $(filter spec,$(SPEC)),$(VALGRIND_SPECS),$(SPEC))
 
 fuzz: build ## each target of spec/fuzz (or TARGET=) with libFuzzer: 60 seconds, or SECONDS=
 	@tools/fuzz.sh $(or $(SECONDS),60) $(TARGET)
@@ -113,7 +113,10 @@ count: ## instructions of each operation, which may not grow: ACCEPT=1 when they
 	@$(MAKE) --no-print-directory build
 	@bench/count.sh
 
-CORE_SPECS = $(patsubst %,spec/%_spec.lua,decoder_cases arguments values commands error text)
+# Not those that count what is done in a time, or measure the process's memory.
+VALGRIND_SPECS = $(patsubst %,spec/%_spec.lua,decoder_cases arguments values commands error text handle client \
+  transaction secure promise_04_fail_closed promise_16_tls promise_18_injection promise_22_callbacks \
+  promise_23_gc_and_exit regress/output_after_loss regress/protocol_error_in_chain)
 
 # ----------------------------------------------------------------------------------------------
 
