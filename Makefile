@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # `make help` lists the targets. Variables worth setting:
-#   LUA=luajit BUILD=build/luajit   another Lua, beside the first
+#   LUA=luajit                      another Lua, built beside the first in build/luajit (or BUILD=)
 #   CI=1                            warnings are errors
 #   V=1                             show the compiler's commands
 #   SPEC=spec/url_spec.lua          one spec file
@@ -10,7 +10,7 @@
 #   PREFIX=dir DESTDIR=dir          where `make install` puts things
 
 LUA ?= lua5.4
-BUILD ?= build
+BUILD ?= $(if $(filter lua5.4,$(notdir $(LUA))),build,build/$(notdir $(LUA)))
 PREFIX ?= /usr/local
 CC ?= cc
 CFLAGS ?= -O2 -g

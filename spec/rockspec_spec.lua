@@ -43,7 +43,7 @@ local function require_from(tree, version)
   file:close()
   local share, lib = tree .. "/share/lua/" .. version, tree .. "/lib/lua/" .. version
   local path = ("LUA_PATH='%s/?.lua;%s/?/init.lua;;' LUA_CPATH='%s/?.so;;'"):format(share, share, lib)
-  local text, ok = run("env -u LUA_PATH_5_4 -u LUA_CPATH_5_4 %s %s %s %s", path, lua, name, tree)
+  local text, ok = run("env -u LUA_PATH_5_3 -u LUA_CPATH_5_3 -u LUA_PATH_5_4 -u LUA_CPATH_5_4 %s %s %s %s", path, lua, name, tree)
   os.remove(name)
   assert(ok, text)
 end

@@ -21,8 +21,9 @@ end
 ---@return integer status 124 when it took longer
 function child.run(path, url, seconds)
   local words = {
-    -- Lua 5.4 prefers the names with the version.
-    "env -u LUA_PATH_5_4 -u LUA_CPATH_5_4 -u LUA_INIT -u LUA_INIT_5_4",
+    -- Lua 5.3 and 5.4 prefer the names with the version.
+    "env -u LUA_PATH_5_3 -u LUA_CPATH_5_3 -u LUA_PATH_5_4 -u LUA_CPATH_5_4",
+    "-u LUA_INIT -u LUA_INIT_5_3 -u LUA_INIT_5_4",
     assignment("LUA_PATH", package.path),
     assignment("LUA_CPATH", package.cpath),
     assignment("REDIS_URL", url),

@@ -169,6 +169,9 @@ static int run_once(const char *path, int index, long n, int closes_early, char 
     lua_settop(L, 3);
     call(L, "after", 0, name, n);
   }
+#if LUA_VERSION_NUM == 503
+  until = -1; /* this Lua leaves a finalizer out when there is no memory for its call */
+#endif
   lua_close(L);
   until = -1;
   if (blocks)
