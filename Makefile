@@ -77,7 +77,7 @@ lint: ## luacheck, clang-format, cppcheck and the laws of the design
 	@tools/lint.sh
 
 format: ## let clang-format lay out the C sources
-	clang-format -i src/*.[ch] spec/*/*.[ch] bench/*.c
+	clang-format -i src/*.[ch] spec/*/*.[ch] examples/*/*.[ch] bench/*.c
 
 install: build ## install under PREFIX (/usr/local), for a package under DESTDIR
 	@tools/install.sh '$(LUA_SHARE)' '$(LUA_LIB)' '$(BUILD)'/redio/*.so

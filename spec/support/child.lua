@@ -17,9 +17,10 @@ end
 ---@param path string
 ---@param url string
 ---@param seconds? number 30
+---@param host? string the program that runs it: the Lua of the specs
 ---@return string output what it wrote, also as errors
 ---@return integer status 124 when it took longer
-function child.run(path, url, seconds)
+function child.run(path, url, seconds, host)
   local words = {
     -- Lua 5.3 and 5.4 prefer the names with the version.
     "env -u LUA_PATH_5_3 -u LUA_CPATH_5_3 -u LUA_PATH_5_4 -u LUA_CPATH_5_4",
@@ -28,7 +29,7 @@ function child.run(path, url, seconds)
     assignment("LUA_CPATH", package.cpath),
     assignment("REDIS_URL", url),
     "timeout " .. (seconds or 30),
-    quote(lua),
+    quote(host or lua),
     quote(path),
   }
   local pipe = assert(io.popen("{ " .. table.concat(words, " ") .. "\n} 2>&1 </dev/null; echo $?"))
