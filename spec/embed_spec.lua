@@ -35,11 +35,7 @@ describe("A program that embeds Lua", function()
 
   -- Runs the program with a script given as text; how it ended, what it printed.
   local function run(script)
-    local path = directory .. "/script.lua"
-    local file = assert(io.open(path, "w"))
-    file:write(script)
-    file:close()
-    local output, status = child.run(path, private.url, 30, program)
+    local output, status = child.run_text(script, private.url, 30, { program })
     return status, output
   end
 
@@ -48,7 +44,7 @@ describe("A program that embeds Lua", function()
   end)
 
   it("runs the example: two threads, each with a loop for two states", function()
-    local output, status = child.run("examples/embed/script.lua", private.url, 30, program)
+    local output, status = child.run("examples/embed/script.lua", private.url, 30, { program })
     assert.same({
       "thread 1, state 1\t100\ta message",
       "thread 1, state 2\t100\ta message",

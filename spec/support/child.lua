@@ -17,7 +17,7 @@ end
 ---@param path string
 ---@param url string
 ---@param seconds? number 30
----@param host? string the program that runs it: the Lua of the specs
+---@param host? string[] the words that run it: the Lua of the specs
 ---@return string output what it wrote, also as errors
 ---@return integer status 124 when it took longer
 function child.run(path, url, seconds, host)
@@ -29,9 +29,11 @@ function child.run(path, url, seconds, host)
     assignment("LUA_CPATH", package.cpath),
     assignment("REDIS_URL", url),
     "timeout " .. (seconds or 30),
-    quote(host or lua),
-    quote(path),
   }
+  for _, word in ipairs(host or { lua }) do
+    words[#words + 1] = quote(word)
+  end
+  words[#words + 1] = quote(path)
   local pipe = assert(io.popen("{ " .. table.concat(words, " ") .. "\n} 2>&1 </dev/null; echo $?"))
   local output, status = pipe:read("*a"):match("^(.-)(%d+)\n$")
   pipe:close()
@@ -39,12 +41,12 @@ function child.run(path, url, seconds, host)
 end
 
 --- Runs a program given as text.
-function child.run_text(text, url, seconds)
+function child.run_text(text, url, seconds, host)
   local path = os.tmpname()
   local file = assert(io.open(path, "w"))
   file:write(text)
   file:close()
-  local output, status = child.run(path, url, seconds)
+  local output, status = child.run(path, url, seconds, host)
   os.remove(path)
   return (output:gsub(path:gsub("%p", "%%%0"), "program")), status
 end
