@@ -34,8 +34,8 @@ function child.run(path, url, seconds, host)
     words[#words + 1] = quote(word)
   end
   words[#words + 1] = quote(path)
-  local pipe = assert(io.popen("{ " .. table.concat(words, " ") .. "\n} 2>&1 </dev/null; echo $?"))
-  local output, status = pipe:read("*a"):match("^(.-)(%d+)\n$")
+  local pipe = assert(io.popen("{ " .. table.concat(words, " ") .. "\n} 2>&1 </dev/null; printf '\\n%d\\n' $?"))
+  local output, status = pipe:read("*a"):match("^(.-)\n(%d+)\n$")
   pipe:close()
   return output, tonumber(status)
 end
