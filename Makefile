@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # `make help` lists the targets. Variables worth setting:
 #   LUA=luajit                      another Lua, built beside the first in build/luajit (or BUILD=)
+#   TLS=no                          without redio.tls, though OpenSSL is there
 #   CI=1                            warnings are errors
 #   V=1                             show the compiler's commands
 #   SPEC=spec/url_spec.lua          one spec file
@@ -32,10 +33,10 @@ endif
 # The binding is all that may see Lua's headers; what is about TLS goes to a library of its own.
 SOURCES = $(notdir $(basename $(wildcard src/*.c)))
 BINDING = $(filter l%,$(SOURCES))
-TLS = tls ltls
+TLS_SOURCES = tls ltls
 OBJ = $(BUILD)/obj
-CORE_OBJECTS = $(patsubst %,$(OBJ)/%.o,$(filter-out $(TLS),$(SOURCES)))
-TLS_OBJECTS = $(patsubst %,$(OBJ)/%.o,$(filter $(TLS),$(SOURCES)))
+CORE_OBJECTS = $(patsubst %,$(OBJ)/%.o,$(filter-out $(TLS_SOURCES),$(SOURCES)))
+TLS_OBJECTS = $(patsubst %,$(OBJ)/%.o,$(filter $(TLS_SOURCES),$(SOURCES)))
 CORE_LIBRARY = $(BUILD)/redio/core.so
 TLS_LIBRARY = $(BUILD)/redio/tls.so
 
@@ -132,7 +133,7 @@ $(TLS_LIBRARY): $(TLS_OBJECTS)
 $(OBJ)/%.o: src/%.c $(OBJ)/flags
 	$(if $(V),,@echo '  CC   $<')
 	$(Q)$(CC) $(C99) $(CFLAGS) $(CPPFLAGS) $(if $(filter $*,$(BINDING)),$(LUA_CFLAGS)) \
-	  $(if $(filter $*,$(TLS)),$(OPENSSL_CFLAGS)) \
+	  $(if $(filter $*,$(TLS_SOURCES)),$(OPENSSL_CFLAGS)) \
 	  -MMD -MP -MT $@ -MF $@.$$$$.d -c $< -o $@.$$$$ && mv -f $@.$$$$.d $(@:.o=.d) && mv -f $@.$$$$ $@
 
 # Changes when the compiler, its flags or the Lua do, and then everything is compiled again.
