@@ -52,7 +52,7 @@ LUA_LIB = $(DESTDIR)$(PREFIX)/lib/lua/$(LUA_VERSION)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	  /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install what is missing to build, run and test (Debian)
 	@tools/setup.sh build run test
@@ -79,6 +79,10 @@ lint: ## luacheck, clang-format, cppcheck and the laws of the design
 
 format: ## let clang-format lay out the C sources
 	clang-format -i src/*.[ch] spec/*/*.[ch] examples/*/*.[ch] bench/*.c
+
+annotations: setup build ## write lua/redio/meta/commands.lua anew, from the table of commands and a server's docs
+	@. tools/env.sh && "$$LUA" tools/with_server.lua "$$LUA" tools/annotations.lua >'$(BUILD)/commands.lua'
+	@mv -f '$(BUILD)/commands.lua' lua/redio/meta/commands.lua
 
 install: build ## install under PREFIX (/usr/local), for a package under DESTDIR
 	@tools/install.sh '$(LUA_SHARE)' '$(LUA_LIB)' '$(BUILD)'/redio/*.so
@@ -146,5 +150,5 @@ FORCE:
 
 -include $(wildcard $(OBJ)/*.d)
 
-.PHONY: help setup build demo test lint format install clean chaos asan valgrind fuzz bench count FORCE
+.PHONY: help setup build demo test lint format annotations install clean chaos asan valgrind fuzz bench count FORCE
 .DELETE_ON_ERROR:

@@ -87,7 +87,7 @@ describe("In Luvit", function()
     assert.equal(0, status)
   end)
 
-  it("modules can wait while they are loaded; by Lua's require, which cannot be yielded across, until the loop runs", function()
+  it("modules can wait while they are loaded; by Lua's require, which cannot yield, until the loop runs", function()
     write(directory .. "/luvs.lua", [[
       local redio = require "redio"
       return { (redio.Redis(os.getenv "REDIS_URL")():echo "Luvit's":await()) }

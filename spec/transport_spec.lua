@@ -116,7 +116,7 @@ describe("A client over another transport", function()
   end)
 
   it("says so when the loop has nothing left that could bring the answer", function()
-    local patient = redio.Redis("redis://nowhere/", { transport = transport, timeout = false, health_check_interval = 0 })
+    local patient = redio.Redis("redis://nowhere/", { transport = transport, timeout = false })
     local ok, err = pcall(function() return patient():blpop("queue", 0):await() end)
     assert.is_false(ok)
     assert.matches("this would wait for ever", tostring(err))

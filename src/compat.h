@@ -7,7 +7,7 @@
 #include <lua.h>
 
 #if LUA_VERSION_NUM < 502 && !defined(LUA_OK)
-#error "of the Luas with the 5.1 API redio needs LuaJIT 2.1, and its headers: LUA_INCDIR= names their directory"
+#error "Lua 5.1 is not enough; LuaJIT 2.1 is, by its headers: LUA_INCDIR= names their directory"
 #endif
 
 /* Most values that one await may return: what a Lua stack can hold beside its other frames. */

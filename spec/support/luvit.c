@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* luvit INIT.lua SCRIPT: LuaJIT with luv in it, as Luvit has it: under the name "uv", and where it is linked in
- * statically, with a libuv that no other library sees. */
+/* luvit INIT.lua SCRIPT: LuaJIT with luv in it, as Luvit has it: under the name "uv", and where it
+ * is linked in statically, with a libuv that no other library sees. */
 #include <stdio.h>
 
 #include <lauxlib.h>

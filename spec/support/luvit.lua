@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What Luvit puts around a script, as far as redio can notice: LuaJIT; luv built in under the name "uv", with a libuv of
+-- What Luvit puts around a script, as far as redio notices: LuaJIT; luv built in by the name of "uv", with a libuv of
 -- its own (luvit.c); a `require` of each module's own that looks into the folders libs and deps on the way up, runs Lua
 -- files in an environment with `module`, `exports` and `require`, and leaves the rest to Lua's; the script in a
 -- coroutine that ran before the loop does; an own word for what nobody caught; and handles closed behind everybody's

@@ -139,11 +139,11 @@ local function new(serve)
     self._on_data = nil
   end
 
-  function Socket:unwritten() -- luacheck: ignore self
+  function Socket.unwritten()
     return 0
   end
 
-  function Socket:counts() end -- (what it waits for is among the functions that are ready, or will never come)
+  function Socket.counts() end -- (what it waits for is among the functions that are ready, or will never come)
 
   function Socket:close()
     self._closed, self._on_data = true, nil
