@@ -19,6 +19,13 @@ local function sorted(text)
 end
 
 describe("A program that embeds Lua", function()
+  if os.getenv "REDIO_SANITIZED" then
+    it("", function()
+      pending "a program of our own has no sanitizers"
+    end)
+    return
+  end
+
   local private, directory, program, reason
 
   setup(function()
@@ -94,6 +101,27 @@ describe("A program that embeds Lua", function()
       "false\tthis would wait, but here nothing can", "false\tthis would wait, but here nothing can",
       "false\tthis would wait, but here nothing can", "false\tthis would wait, but here nothing can",
     }, sorted(output))
+    assert.equal(0, status)
+  end)
+
+  it("that does not say so has its loop to itself all the same, while what closes is a coroutine", function()
+    local status, output = run [[
+      local redio = require "redio"
+      require "redio.transport.luv".in_loop = function() return false end
+      local uv = require "luv"
+      local runs, run = 0, uv.run
+      uv.run = function(...) runs = runs + 1 return run(...) end
+      local redis = redio.Redis(os.getenv "REDIS_URL")
+      coroutine.wrap(function()
+        local receiver, handle = redis:pubsub("embed:channel"):connect(), redis:connection()
+        handle:ping():await()
+        handle:close()
+        receiver:close()
+        redis:close()
+        print(runs)
+      end)()
+    ]]
+    assert.equal("0\n0\n0\n0\n", output)
     assert.equal(0, status)
   end)
 

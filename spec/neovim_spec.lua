@@ -18,6 +18,7 @@ end
 
 describe("In Neovim", function()
   local reason = not jit and "Neovim is LuaJIT: make test LUA=luajit"
+    or os.getenv "REDIO_SANITIZED" and "the editor has no sanitizers"
     or not compile.shell "command -v nvim" and "there is no nvim: tools/setup.sh hosts"
   if reason then
     it("", function()
