@@ -62,7 +62,7 @@ needs_of_test() {
 
 # Specs of hosts that are not there are pending.
 needs_of_hosts() {
-  need neovim "the spec that runs in it" has nvim
+  want neovim "the spec that runs in it" has nvim
 }
 
 needs_of_lint() {
