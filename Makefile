@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # `make help` lists the targets. Variables worth setting:
-#   LUA=luajit BUILD=build/luajit   another Lua, beside the first
+#   LUA=luajit                      another Lua, built beside the first in build/luajit (or BUILD=)
+#   TLS=no                          without redio.tls, though OpenSSL is there
 #   CI=1                            warnings are errors
 #   V=1                             show the compiler's commands
 #   SPEC=spec/url_spec.lua          one spec file
@@ -11,7 +12,7 @@
 #   PREFIX=dir DESTDIR=dir          where `make install` puts things
 
 LUA ?= lua5.4
-BUILD ?= build
+BUILD ?= $(if $(filter lua5.4,$(notdir $(LUA))),build,build/$(notdir $(LUA)))
 PREFIX ?= /usr/local
 CC ?= cc
 CFLAGS ?= -O2 -g
@@ -52,7 +53,7 @@ LUA_LIB = $(DESTDIR)$(PREFIX)/lib/lua/$(LUA_VERSION)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	  /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install what is missing to build, run and test (Debian)
 	@tools/setup.sh build run test
@@ -78,7 +79,11 @@ lint: ## luacheck, clang-format, cppcheck and the laws of the design
 	@tools/lint.sh
 
 format: ## let clang-format lay out the C sources
-	clang-format -i src/*.[ch] spec/*/*.[ch] bench/*.c
+	clang-format -i src/*.[ch] spec/*/*.[ch] examples/*/*.[ch] bench/*.c
+
+annotations: setup build ## write lua/redio/meta/commands.lua anew, from the table of commands and a server's docs
+	@. tools/env.sh && "$$LUA" tools/with_server.lua "$$LUA" tools/annotations.lua >'$(BUILD)/commands.lua'
+	@mv -f '$(BUILD)/commands.lua' lua/redio/meta/commands.lua
 
 install: build ## install under PREFIX (/usr/local), for a package under DESTDIR
 	@tools/install.sh '$(LUA_SHARE)' '$(LUA_LIB)' '$(BUILD)'/redio/*.so
@@ -149,5 +154,5 @@ FORCE:
 
 -include $(wildcard $(OBJ)/*.d)
 
-.PHONY: help setup build demo test lint format install clean chaos asan valgrind fuzz bench count FORCE
+.PHONY: help setup build demo test lint format annotations install clean chaos asan valgrind fuzz bench count FORCE
 .DELETE_ON_ERROR:

@@ -5,12 +5,15 @@ version = "scm-1"
 source = { url = "git+https://github.com/redio/redio.git" }
 description = {
   summary = "Redis client: chain commands, await once, one round trip",
-  detailed = "A Redis client for Lua 5.4 with luv: chains of commands on a handle are sent when they are\n"
-    .. "awaited, in one round trip. Its core is in C and does no I/O.",
+  detailed = "A Redis client for Lua 5.4, 5.3 and LuaJIT 2.1, with luv: chains of commands on a handle are sent\n"
+    .. "when they are awaited, in one round trip. Its core is in C and does no I/O.",
   homepage = "https://github.com/redio/redio",
   license = "MIT",
 }
-dependencies = { "lua >= 5.1", "luv", "lua-cjson" }
+dependencies = { "lua >= 5.1", "luv", "lua-cjson" } -- (5.1 is LuaJIT's, by LUA_INCDIR; PUC Lua begins at 5.3)
+
+-- For redio.tls. Without these lines redio is built without TLS, where there is no OpenSSL.
+external_dependencies = { OPENSSL = { header = "openssl/ssl.h" } }
 
 -- By the Makefile: the list of files and the flags (hidden symbols among them) are said once, there.
 local variables = {
@@ -19,6 +22,8 @@ local variables = {
   CFLAGS = "$(CFLAGS)",
   LUA = "$(LUA)",
   LUA_INCDIR = "$(LUA_INCDIR)",
+  OPENSSL_INCDIR = "$(OPENSSL_INCDIR)",
+  OPENSSL_LIBDIR = "$(OPENSSL_LIBDIR)",
   LUA_SHARE = "$(LUADIR)",
   LUA_LIB = "$(LIBDIR)",
 }

@@ -94,7 +94,7 @@ describe("Promise 6: order.", function()
     for i, entry in ipairs(log) do
       local chain, part = entry:match "^(.*):(%d+)$"
       if tonumber(part) > 1 then
-        assert(log[i - 1] == chain .. ":" .. part - 1, entry .. " follows " .. tostring(log[i - 1]))
+        assert(log[i - 1] == chain .. ":" .. tonumber(part) - 1, entry .. " follows " .. tostring(log[i - 1]))
       end
     end
   end)

@@ -2,8 +2,10 @@
 -- The rock, and `make install`: what they put where, and that it can be required from there alone.
 
 local uv = require "luv"
+local child = require "spec.support.child"
+local server = require "spec.support.server"
 
-local ROCKSPEC = "rockspec/redio-scm-1.rockspec"
+local ROCKSPEC, RELEASE = "rockspec/redio-scm-1.rockspec", "rockspec/redio-0.1.0-1.rockspec"
 local lua = os.getenv("LUA") or "lua5.4"
 
 -- What a command printed, and whether it succeeded.
@@ -20,8 +22,20 @@ local function succeed(command, ...)
   return text
 end
 
--- Requires redio, and each of its modules that there is, from `tree` alone and far from the sources.
-local function require_from(tree, version)
+-- For Lua 5.1 LuaRocks takes the headers of PUC Lua, unless it is told otherwise.
+local function headers()
+  if not jit then return "" end
+  return (succeed "tools/lua.sh cflags":gsub("^%-I", "LUA_INCDIR="):gsub("\n", ""))
+end
+
+-- The search paths of what is installed in `tree`, and nothing of the sources.
+local function paths(tree, version)
+  local share, lib = tree .. "/share/lua/" .. version, tree .. "/lib/lua/" .. version
+  return ("%s/?.lua;%s/?/init.lua;;"):format(share, share), lib .. "/?.so;;"
+end
+
+-- Requires redio, and each of its modules that there is, from `tree` alone and far from the sources; all but `without`.
+local function require_from(tree, version, without)
   local program = [[
     local redio = require "redio"
     assert(type(redio.Redis) == "function")
@@ -31,9 +45,14 @@ local function require_from(tree, version)
       assert(file:sub(1, #arg[1]) == arg[1], file)
     end
     for _, name in ipairs { "redio.core", "redio.tls" } do
-      local file = assert(package.searchpath(name, package.cpath))
-      assert(file:sub(1, #arg[1]) == arg[1], file)
-      require(name)
+      local file, tried = package.searchpath(name, package.cpath)
+      if name == arg[2] then
+        assert(not file, file)
+      else
+        assert(file, tried)
+        assert(file:sub(1, #arg[1]) == arg[1], file)
+        require(name)
+      end
     end
     print(redio._VERSION)
   ]]
@@ -41,9 +60,10 @@ local function require_from(tree, version)
   local file = assert(io.open(name, "w"))
   file:write(program)
   file:close()
-  local share, lib = tree .. "/share/lua/" .. version, tree .. "/lib/lua/" .. version
-  local path = ("LUA_PATH='%s/?.lua;%s/?/init.lua;;' LUA_CPATH='%s/?.so;;'"):format(share, share, lib)
-  local text, ok = run("env -u LUA_PATH_5_4 -u LUA_CPATH_5_4 %s %s %s %s", path, lua, name, tree)
+  local path, cpath = paths(tree, version)
+  local command = "env -u LUA_PATH_5_3 -u LUA_CPATH_5_3 -u LUA_PATH_5_4 -u LUA_CPATH_5_4 "
+    .. "LUA_PATH='%s' LUA_CPATH='%s' %s %s %s %s"
+  local text, ok = run(command, path, cpath, lua, name, tree, without or "")
   os.remove(name)
   assert(ok, text)
 end
@@ -60,17 +80,59 @@ describe("an installed redio", function()
     succeed("rm -rf '%s'", tree)
   end)
 
-  it("has a rockspec that luarocks finds nothing wrong with", function()
-    succeed("luarocks lint %s", ROCKSPEC)
-  end)
-
-  it("is built and installed by luarocks make", function()
+  -- luarocks with a configuration in which its server is not asked for what we depend on.
+  local function luarocks(where, command, ...)
     local config = tree .. "/config.lua"
     local file = assert(io.open(config, "w"))
     file:write('rocks_provided = { luv = "1.44.2-1", ["lua-cjson"] = "2.1.0-1" }\n')
     file:close()
-    succeed("LUAROCKS_CONFIG='%s' luarocks --lua-version=%s --tree='%s/tree' make %s", config, version, tree, ROCKSPEC)
+    return ("LUAROCKS_CONFIG='%s' luarocks --lua-version=%s --tree='%s/%s' %s"):format(config, version, tree, where,
+      command:format(...))
+  end
+
+  local function prints_what_the_quickstart_prints(where)
+    local private = server.start()
+    local path, cpath = paths(where, version)
+    local output, status = child.run("examples/quickstart.lua", private.url, 30, {
+      "env", "LUA_PATH=" .. path, "LUA_CPATH=" .. cpath, lua,
+    })
+    private:stop()
+    assert.equal("Got values:\tHello\t42\nHash:\t2\tAda\t1815\nTransaction:\t43\t44\n", output)
+    assert.equal(0, status)
+  end
+
+  it("has rockspecs that luarocks finds nothing wrong with, and that differ in their version alone", function()
+    succeed("luarocks lint %s && luarocks lint %s", ROCKSPEC, RELEASE)
+    local differences = run("diff %s %s", ROCKSPEC, RELEASE)
+    assert.equal(2, select(2, differences:gsub("\n> ", "")))
+    assert.matches('> version = "0.1.0%-1"', differences)
+    assert.matches('> source = .*tag = "v0.1.0"', differences)
+    assert.equal("0.1.0", require "redio.version")
+  end)
+
+  it("is built and installed by luarocks make, packed, and installed from the pack", function()
+    succeed(luarocks("tree", "make %s %s", ROCKSPEC, headers()))
     require_from(tree .. "/tree", version)
+    prints_what_the_quickstart_prints(tree .. "/tree")
+    succeed("cd '%s' && " .. luarocks("tree", "pack redio scm-1"), tree)
+    local rock = succeed("ls '%s'/redio-scm-1.*.rock", tree):match "%S+"
+    succeed(luarocks("other", "install '%s'", rock))
+    require_from(tree .. "/other", version)
+    prints_what_the_quickstart_prints(tree .. "/other")
+  end)
+
+  it("is built without TLS from a rockspec that names no OpenSSL", function()
+    succeed("sed '/OPENSSL/d' %s >'%s/redio-scm-1.rockspec'", ROCKSPEC, tree)
+    local text = succeed("TLS=no " .. luarocks("tree", "make '%s/redio-scm-1.rockspec' %s", tree, headers()))
+    assert.matches("Without TLS", text)
+    require_from(tree .. "/tree", version, "redio.tls")
+  end)
+
+  it("names OpenSSL as LuaRocks wants it: told where it is not, luarocks make says what it misses", function()
+    local text, ok = run(luarocks("tree", "make %s OPENSSL_DIR=%s", ROCKSPEC, tree))
+    assert.is_false(ok)
+    assert.matches("OPENSSL", text)
+    assert.matches("openssl/ssl.h", text)
   end)
 
   it("is put where PREFIX says by make install", function()

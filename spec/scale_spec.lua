@@ -96,8 +96,8 @@ describe("At scale", function()
     local short = time(10, function() read(100000) end)
     local long = time(3, function() read(1000000) end)
     -- Ten times the strings leave the processor's caches, and plain Lua takes 12 to 18 times as long to
-    -- make them; what is quadratic takes a hundred times.
-    assert.is_true(long <= 25 * short, ("%.3f s and %.3f s"):format(short, long))
+    -- make them, 40 times on a busy machine; what is quadratic takes a hundred times.
+    assert.is_true(long <= 60 * short, ("%.3f s and %.3f s"):format(short, long))
   end)
 
   it("a value of 64 MiB goes and comes back", function()

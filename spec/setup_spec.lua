@@ -76,6 +76,21 @@ describe("tools/setup.sh", function()
     assert.truthy(text:find("lua%-luv +sockets"))
   end)
 
+  it("names the packages of the Lua that is asked for, and of other hosts only when these are", function()
+    machine("id")
+    local headers = { luajit = "libluajit%-5.1%-dev", ["lua5.3"] = "liblua5.3%-dev", ["lua5.4"] = "liblua5.4%-dev" }
+    for lua, package in pairs(headers) do
+      local text, status = setup_for("build", "LUA=" .. lua)
+      assert.equal(1, status)
+      assert.matches("\n  " .. lua:gsub("%p", "%%%0") .. " +the Lua", text)
+      assert.matches("\n  " .. package .. " +Lua's headers", text)
+      assert.is_nil(text:find("neovim", 1, true))
+    end
+    local text, status = setup_for("hosts") -- and goes on without them
+    assert.equal(0, status)
+    assert.matches("wanted[^\n]*: neovim\n +it cannot be had", text)
+  end)
+
   it("says what root should run where there is neither root nor sudo", function()
     machine()
     program("id", "echo 1000")

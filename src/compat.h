@@ -6,6 +6,10 @@
 #include <lauxlib.h>
 #include <lua.h>
 
+#if LUA_VERSION_NUM < 502 && !defined(LUA_OK)
+#error "Lua 5.1 is not enough; LuaJIT 2.1 is, by its headers: LUA_INCDIR= names their directory"
+#endif
+
 /* Most values that one await may return: what a Lua stack can hold beside its other frames. */
 #if LUA_VERSION_NUM >= 502
 #define REDIO_MAX_RESULTS 200000

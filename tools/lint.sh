@@ -10,7 +10,7 @@ check() {
 }
 
 check luacheck luacheck --quiet --no-color .luacheckrc .busted lua spec tools examples bench rockspec/*.rockspec
-check clang-format clang-format --dry-run -Werror --ferror-limit=10 src/*.[ch] spec/*/*.[ch] bench/*.c
+check clang-format clang-format --dry-run -Werror --ferror-limit=10 src/*.[ch] spec/*/*.[ch] examples/*/*.[ch] bench/*.c
 check cppcheck cppcheck --quiet --std=c99 --enable=warning,performance,portability --inline-suppr \
   --error-exitcode=1 --suppress=missingIncludeSystem src bench
 check laws "${LUA:-lua5.4}" tools/laws.lua

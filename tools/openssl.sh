@@ -1,11 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # openssl.sh cflags | libs: the compiler's or the linker's flags for OpenSSL, 1.1.1 or later. OPENSSL_DIR
-# names outright where it is installed. Without its headers: says so, and fails.
+# names outright where it is installed; OPENSSL_INCDIR and OPENSSL_LIBDIR, as LuaRocks has them, where its parts are.
+# Without its headers, or with TLS=no: says so, and fails.
 
 flags() {
-  if [ -n "$OPENSSL_DIR" ]; then
-    [ "$1" = cflags ] && echo "-I$OPENSSL_DIR/include" || echo "-L$OPENSSL_DIR/lib -lssl -lcrypto"
+  incdir=${OPENSSL_INCDIR:-${OPENSSL_DIR:+$OPENSSL_DIR/include}}
+  libdir=${OPENSSL_LIBDIR:-${OPENSSL_DIR:+$OPENSSL_DIR/lib}}
+  if [ -n "$incdir$libdir" ]; then
+    [ "$1" = cflags ] && echo "${incdir:+-I$incdir}" || echo "${libdir:+-L$libdir }-lssl -lcrypto"
   elif ! pkg-config "--$1" openssl 2>/dev/null; then
     [ "$1" = cflags ] || echo "-lssl -lcrypto"
   fi
@@ -22,6 +25,10 @@ EOT
 
 case $1 in
 cflags | libs)
+  [ "$TLS" != no ] || {
+    echo "Without TLS, as TLS=no wants it." >&2
+    exit 1
+  }
   has_headers || {
     echo "Without TLS: the headers of OpenSSL (1.1.1 or later; libssl-dev on Debian) are not found; OPENSSL_DIR= names \
 where they are." >&2

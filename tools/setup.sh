@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# setup.sh build|run|test|lint|fuzz|valgrind|count|bench...: makes sure that what these need is there. On Debian and its like,
+# setup.sh build|run|test|hosts|lint|fuzz|valgrind|count|bench...: makes sure that what these need is there. On Debian and its like,
 # what is missing is installed by apt-get; elsewhere it is listed. Nothing missing: no network, no root.
 cd "$(dirname "$0")/.." || exit
 LUA=${LUA:-lua5.4}
@@ -13,6 +13,7 @@ has() { command -v "$1" >/dev/null; }
 has_module() { has "$LUA" && "$LUA" -e "require '$1'" 2>/dev/null; }
 has_headers() { tools/lua.sh cflags >/dev/null 2>&1; }
 has_openssl() { tools/openssl.sh cflags >/dev/null 2>&1; }
+has_luv_headers() { pkg-config --exists "lua$(tools/lua.sh version)-luv" libuv 2>/dev/null; }
 
 # need PACKAGE WHY PROBE...: notes PACKAGE as missing when PROBE fails.
 packages=
@@ -52,9 +53,16 @@ needs_of_run() {
 needs_of_test() {
   need lua-busted "runs the specs" has_module busted
   need luarocks "the spec that installs the rock" has luarocks
+  need pkg-config "finds luv and libuv for the program that embeds Lua" has pkg-config
+  need lua-luv-dev "the headers of both" has_luv_headers
   need openssl "makes the certificates of the specs" has openssl
   needs_of_lint # spec/lint_spec.lua shows that lint notices
   needs_of_count # spec/count_spec.lua puts a bound on it
+}
+
+# Specs of hosts that are not there are pending.
+needs_of_hosts() {
+  want neovim "the spec that runs in it" has nvim
 }
 
 needs_of_lint() {

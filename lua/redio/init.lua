@@ -9,7 +9,8 @@ local task = require "redio.task"
 local url = require "redio.url"
 local version = require "redio.version"
 
-return {
+---@type redio see meta/contract.lua
+local M = {
   _VERSION = "redio " .. version,
   Redis = client.new,
   run = task.run,
@@ -22,3 +23,5 @@ return {
   strencode = core.strencode,
   errors = errors,
 }
+
+return M

@@ -10,7 +10,7 @@ local redio = require "redio"
 local compat = require "redio.compat"
 local transport = require "redio.transport".default()
 
-local made, done, turns = 0, 0, 0
+local made, done, turns, over = 0, 0, 0, false
 local function count()
   done = done + 1
 end
@@ -23,13 +23,15 @@ collectgarbage("setstepmul", 400)
 redio.run(function()
   local function turn()
     turns = turns + 1
-    if turns < 20000 then
+    if turns < 20000 and os.clock() < 3 then -- (Lua 5.3 goes around the whole heap each time)
       compat.finalizer(finalize)
       transport.defer(turn)
+    else
+      over = true
     end
   end
   turn()
-  while turns < 20000 do
+  while not over do
     redio.sleep(0.05)
   end
 end)
@@ -44,6 +46,6 @@ describe("work deferred by a finalizer", function()
     local made, done = output:match "^(%d+)%s+(%d+)"
     assert(made, output)
     assert.are.equal(made, done)
-    assert.is_true(tonumber(made) > 10000)
+    assert.is_true(tonumber(made) > 1000)
   end)
 end)

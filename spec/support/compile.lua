@@ -9,7 +9,8 @@ local function quote(text)
   return "'" .. text:gsub("'", "'\\''") .. "'"
 end
 
-local function shell(command)
+--- Runs a command; whether it succeeded, and what it printed.
+function compile.shell(command)
   local pipe = assert(io.popen(command .. " 2>&1; echo $?"))
   local output, status = pipe:read("*a"):match "^(.-)(%d+)\n$"
   pipe:close()
@@ -22,7 +23,7 @@ function compile.directory()
 end
 
 function compile.remove(directory)
-  shell("rm -rf " .. quote(directory))
+  compile.shell("rm -rf " .. quote(directory))
 end
 
 --- Compiles C source with the headers of the Lua that the specs run on.
@@ -37,12 +38,12 @@ function compile.c(directory, name, source, flags)
   local file = assert(io.open(path .. ".c", "w"))
   file:write(source)
   file:close()
-  local ok, cflags = shell "tools/lua.sh cflags"
+  local ok, cflags = compile.shell "tools/lua.sh cflags"
   if not ok then
     return nil, cflags
   end
-  local _, libraries = shell "tools/lua.sh libs"
-  local done, output = shell(("${CC:-cc} -O1 -o %s %s %s %s"):format(quote(path), (cflags:gsub("\n", " ")),
+  local _, libraries = compile.shell "tools/lua.sh libs"
+  local done, output = compile.shell(("${CC:-cc} -O1 -o %s %s %s %s"):format(quote(path), (cflags:gsub("\n", " ")),
     quote(path .. ".c"), flags:format((libraries:gsub("\n", " ")))))
   if not done then
     return nil, output

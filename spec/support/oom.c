@@ -208,6 +208,9 @@ static int run_once(run *r, how h) {
     lua_settop(L, 3);
     call(L, "after", 0, r->name, r->n);
   }
+#if LUA_VERSION_NUM == 503
+  until = -1; /* this Lua leaves a finalizer out when there is no memory for its call */
+#endif
   lua_close(L);
   until = -1;
   if (is_any_left())

@@ -7,7 +7,12 @@
 local compat = require "redio.compat"
 local core = require "redio.core"
 local text = require "redio.text"
-local uv = require "luv"
+
+-- What the host has built in comes first, for its loop is the one that runs; Luvit's name for it is "uv".
+local function built_in(name)
+  return package.loaded[name] or package.preload[name]
+end
+local uv = require(built_in "uv" and not built_in "luv" and "uv" or "luv")
 
 core.ignore_sigpipe() -- libuv writes without MSG_NOSIGNAL
 
@@ -62,9 +67,16 @@ local function guard(handle)
   return handle
 end
 
---- Whether the loop is running, so that nobody may run it once more.
+-- Neovim runs the loop from C, which luv does not notice.
+local neovim = rawget(_G, "vim")
+local in_neovim_loop = type(neovim) == "table" and neovim.in_fast_event or function()
+  return false
+end
+
+--- Whether the loop is running, so that nobody may run it once more. Another host that runs it from C puts a function
+--- of its own here.
 function M.in_loop()
-  return uv.loop_mode() ~= nil
+  return uv.loop_mode() ~= nil or in_neovim_loop()
 end
 
 -- A handle that is closing when the Lua state is closed crashes luv 1.44, and a program may say os.exit(0, true) in any
@@ -182,8 +194,9 @@ function M.run(done)
 end
 
 --- Outside the loop: lets what was closed go. A handle that is closing when the Lua state is closed crashes luv 1.44.
+--- (A coroutine was resumed by the loop, or waits for it: it has been running or will be.)
 function M.flush()
-  if not M.in_loop() then uv.run "nowait" end
+  if not M.in_loop() and not compat.isyieldable() then uv.run "nowait" end
 end
 
 --- Hands an error that nobody waits for to the host: it is raised from a callback of its own. (As a text: of
