@@ -224,9 +224,14 @@ function Server:kill(signal)
   end
 end
 
---- Stops the process where it is: connections stay open, and nothing answers.
+--- Stops the process where it is: connections stay open, and nothing answers. Returns when it has stopped: until the
+--- kernel comes to that it may still answer.
 function Server:pause()
   uv.kill(self.pid, "sigstop")
+  M.wait_until(function()
+    local stat = read_file(("/proc/%d/stat"):format(self.pid))
+    return not stat or stat:match("%) (%a)") == "T"
+  end)
 end
 
 function Server:resume()
