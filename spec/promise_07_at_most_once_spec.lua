@@ -157,6 +157,35 @@ describe("Promise 7: at most once.", function()
     assert.are.equal(0, counter())
   end)
 
+  it("What was queued on a connection and not yet written when it was lost goes out whole over the next", function()
+    start { retry = { base = 0.001, cap = 0.002, max = 10 } }
+    check.within(5, function()
+      redis():ping():await()
+      local large = ("x"):rep(100000)
+      proxy:cut()
+      redio.sleep(0) -- the loop reads of it behind what is submitted now
+      local tasks = {}
+      for i = 1, 5 do
+        tasks[i] = redio.spawn(function()
+          return redis():incr(COUNTER):echo(large .. i):incr(COUNTER):echo "end":await()
+        end)
+      end
+      for i = 1, 5 do
+        local first, echoed, second, last = tasks[i]:await()
+        assert.are.same({ first + 1, large .. i, "end" }, { second, echoed, last })
+      end
+    end)
+    assert.are.equal(10, counter())
+    assert.are.equal(2, proxy.accepted)
+  end)
+
+  it("GET beside a large argument is not read again: what is large is not kept", function()
+    start()
+    observer():set(COUNTER, 7):await()
+    local ok, err = executed_then_reset(function(db) return db:get(COUNTER):echo(("x"):rep(100000)):await() end)
+    assert.are.same({ false, "maybe" }, { ok, err.sent })
+  end)
+
   it("What was not sent is tried again, and then executed once", function()
     start { retry = { base = 0.01, cap = 0.02, max = 1000 } }
     proxy.refuse = true
