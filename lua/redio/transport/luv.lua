@@ -207,6 +207,8 @@ function M.uncaught(err)
   end)
 end
 
+local AT_ONCE = 64 * 1024
+
 ---@class redio.luv.Socket
 local Socket = {}
 Socket.__index = Socket
@@ -220,6 +222,12 @@ end
 function Socket:write(data, on_error)
   local handle = self._handle
   if not is_open(handle) then return end
+  -- What is short the kernel nearly always takes at once: then there is no request to be made, and none to be told of.
+  if type(data) == "string" and #data <= AT_ONCE then
+    local taken = uv.try_write(handle, data)
+    if taken == #data then return end
+    if taken and taken > 0 then data = data:sub(taken + 1) end
+  end
   local callback = self._written
   if not callback then
     callback = function(err)
