@@ -124,11 +124,16 @@ static int lqueue(lua_State *L) {
   return 1;
 }
 
-enum { SINGLE = 1, FIRST = 2 };
+enum { SINGLE = 1, FIRST = 2, MUCH = 4 };
+
+/* From so many bytes on it is worth a system call to have the server begin: it works on them while
+ * this end goes on to answer those who wait, or to queue more. */
+enum { MUCH_BYTES = 8192 };
 
 /* send(handle) -> how | nothing, when it takes Lua
  * The usual await, all but the waiting. How: SINGLE when exactly one value will come, plus FIRST
- * when nothing else was waiting for output(). */
+ * when nothing else was waiting for output(), plus MUCH when so much is that it should be written
+ * now. */
 static int lsend(lua_State *L) {
   redio_connection *c;
   redio_pipeline *p;
@@ -153,6 +158,8 @@ static int lsend(lua_State *L) {
   redio_submit(L, c, p, 0, 6);
   lua_pushboolean(L, 0);
   lua_rawseti(L, 1, HANDLE_PIPELINE);
+  if (redio_connection_unsent(c) >= MUCH_BYTES)
+    how += MUCH;
   lua_pushinteger(L, how);
   return 1;
 }
@@ -199,4 +206,6 @@ void redio_open_handle(lua_State *L) {
   lua_setfield(L, -2, "SINGLE");
   lua_pushinteger(L, FIRST);
   lua_setfield(L, -2, "FIRST");
+  lua_pushinteger(L, MUCH);
+  lua_setfield(L, -2, "MUCH");
 }

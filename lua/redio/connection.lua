@@ -267,6 +267,13 @@ function Connection:schedule()
   if not self.pumping then self.transport.defer(self._flush) end
 end
 
+--- Writes what was submitted so far.
+function Connection:write_now()
+  self.flushing = true
+  if not busy[self] then self:_wake_up() end
+  self:flush()
+end
+
 function Connection:flush()
   if not self.flushing then return end
   self.flushing = false

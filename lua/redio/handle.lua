@@ -15,7 +15,7 @@ local exchange = require "redio.exchange"
 local task = require "redio.task"
 
 local encode, send, DONE = core.encode, core.send, core.DONE
-local SINGLE, FIRST = core.SINGLE, core.FIRST
+local SINGLE, FIRST, MUCH = core.SINGLE, core.FIRST, core.MUCH
 local TEXT, PLACES, COLLECT, LIST = core.TEXT, core.PLACES, core.COLLECT, core.LIST
 local isyieldable, yield = compat.isyieldable, coroutine.yield
 local unpack = compat.unpack
@@ -241,7 +241,11 @@ end
 
 local function await_otherwise(self, how)
   if not how then return await_slowly(self, 0) end
-  if how >= FIRST then self[1]._shared:schedule() end
+  if how >= MUCH then
+    self[1]._shared:write_now()
+  elseif how >= FIRST then
+    self[1]._shared:schedule()
+  end
   return settle(self, yield())
 end
 
