@@ -101,6 +101,30 @@ describe("In nginx", function()
     end)
   end)
 
+  it("also while a certificate is chosen, and within a subrequest", function()
+    local certs, port = certificates.make(), server.free_port()
+    local ask = [[ local redio = require "redio"
+      local redis = redio.Redis(os.getenv "REDIS_URL")
+      local a, b = redio.gather(function() return redis():echo("a"):await() end, function()
+        return redio.with_timeout(1, function() return redis():echo("b"):await() end)
+      end)
+      local said = a .. b .. redis():timeout(1):echo("c"):await() ]]
+    with_nginx({ http = ([[
+      server {
+        listen 127.0.0.1:%d ssl;
+        ssl_certificate %s;
+        ssl_certificate_key %s;
+        ssl_certificate_by_lua_block { %s ngx.log(ngx.NOTICE, "in TLS: ", said) }
+        location / { return 200 "hello"; }
+      }]]):format(port, certs.server.cert, certs.server.key, ask), locations = { ["/"] = [[
+      ngx.print(ngx.location.capture("/inner").body)]], ["/inner"] = ask .. "ngx.print(said)" } }, function(web)
+      assert.same("abc", select(2, web:get "/"))
+      certs:openssl(("s_client -connect 127.0.0.1:%d </dev/null"):format(port))
+      assert.matches("in TLS: abc", web:log())
+    end)
+    certs:remove()
+  end)
+
   describe("a phase that may not wait says so:", function()
     local ask = [[
       local ok, err = pcall(function() return redio.Redis(os.getenv "REDIS_URL")():get("a"):await() end)
