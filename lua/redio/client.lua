@@ -128,7 +128,7 @@ end
 function Client:_pull_connection()
   local conn = self._shared
   if conn and conn.ready then return conn end
-  if not conn and not self.closed and self._pool:is_shared() then
+  if not conn and self._pool.using > 0 and not self.closed and self._pool:is_shared() then
     conn = pull_shared.new(self.settings, self.transport, self:_shared_hooks(), self._pool.new_options)
     if conn:open(self._backoff:delay()) then self._shared = conn end
   end

@@ -120,6 +120,11 @@ local function least(a, b)
   return a < b and a or b
 end
 
+-- Whether the socket has the limits that hold for the next operation: as a rule it has.
+local function is_limited(self, record)
+  return not record and not self.until_ and not self._interval and self._read == self.liveness.seconds
+end
+
 -- Before each operation: no longer than patience, and the deadline of the handshake or of the task, allow. False when
 -- there is no time left.
 local function limit(self, record)
@@ -218,7 +223,7 @@ function Pull:flush(record)
   local data, size = core_output(self.core)
   if not data or self.lost then return end
   self.used = true
-  if not limit(self, record) then return timed_out(self, record) end
+  if not is_limited(self, record) and not limit(self, record) then return timed_out(self, record) end
   set_stage(self, connection.WRITING)
   if size > LONG then return self:_write_beside(data) end
   local ok, why = self.socket:send(data)
@@ -247,7 +252,7 @@ end
 -- Waits for bytes and takes them.
 ---@return userdata? token CANCEL when the caller's time was up
 function Pull:_read_more(record)
-  if not limit(self, record) then return timed_out(self, record) end
+  if not is_limited(self, record) and not limit(self, record) then return timed_out(self, record) end
   local bytes, why = self.socket:receive()
   if self.lost then return end
   if bytes then
@@ -313,7 +318,7 @@ function Pull:wait()
   if record then record._conn = self end
   local token = record and record:_is_cancelled() and CANCEL or self:flush(record)
   if token then return finished(self, record, token) end
-  return take(self, record, core_next(self.core, self.waiters))
+  return take(self, record) -- (nothing has come yet)
 end
 
 -- messages ------------------------------------------------------------------------------------------------

@@ -77,10 +77,9 @@ local function count(self)
   return using
 end
 
---- Whether a connection that all share is worth having: somebody else is at work, and the client is not one that a
---- request has made for itself.
+--- Whether a connection that all share is worth having while somebody else is at work (`using`): the client is not one
+--- that a request has made for itself.
 function Pool:is_shared()
-  if self.using == 0 then return false end
   self.outlives = self.outlives or self.born[1] == nil or self.born[1] ~= self.transport.request()
   return self.outlives
 end

@@ -147,7 +147,7 @@ end
 function Socket:keep(seconds)
   local sock = self._sock
   self._sock = nil
-  if sock:setkeepalive(milliseconds(seconds)) then return true end
+  if sock:setkeepalive(seconds * 1000) then return true end
   sock:close()
   return false
 end
@@ -241,15 +241,28 @@ local function connect_to(sock, address, settings, pool)
   return sock:connect(address, settings.port, pool)
 end
 
-local function set_limits(sock, settings, seconds)
-  sock:settimeouts(milliseconds(seconds), milliseconds(settings.write_timeout), milliseconds(settings.read_timeout))
+-- What stays the same for all sockets of these settings.
+local function prepare(settings)
+  local prepared = {
+    addresses = addresses_of(settings),
+    connect = milliseconds(settings.connect_timeout),
+    write = milliseconds(settings.write_timeout),
+    read = milliseconds(settings.read_timeout),
+  }
+  settings._prepared = prepared
+  return prepared
+end
+
+local function set_limits(sock, settings, prepared, seconds)
+  local connect = seconds == settings.connect_timeout and prepared.connect or milliseconds(seconds)
+  sock:settimeouts(connect, prepared.write, prepared.read)
 end
 
 -- What is connected, shaken hands with where that is still to be done.
 local function finish(sock, settings, limit)
   local reused = sock:getreusedtimes() > 0
   if settings.tls and not reused then
-    if limit then set_limits(sock, settings, limit - ngx.now()) end
+    if limit then set_limits(sock, settings, settings._prepared, limit - ngx.now()) end
     local ok, why = secure(sock, settings)
     if not ok then
       sock:close()
@@ -268,12 +281,12 @@ end
 ---@return boolean? permanent the next attempt would end the same way
 ---@return string? stage at what it ended, if not at connecting
 function M.open(settings, pool, seconds)
-  local addresses = settings._addresses or addresses_of(settings)
-  settings._addresses = addresses
+  local prepared = settings._prepared or prepare(settings)
+  local addresses = prepared.addresses
   local limit, why = settings.tls and seconds and ngx.now() + seconds, nil
   for i = 1, #addresses do
     local sock = tcp()
-    set_limits(sock, settings, seconds)
+    set_limits(sock, settings, prepared, seconds)
     local connected
     connected, why = connect_to(sock, addresses[i], settings, pool)
     if connected then return finish(sock, settings, limit) end
