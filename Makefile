@@ -158,5 +158,5 @@ FORCE:
 
 -include $(wildcard $(OBJ)/*.d)
 
-.PHONY: help setup build demo test lint format annotations install clean chaos asan valgrind fuzz bench count FORCE
+.PHONY: help setup build demo test lint format annotations install clean chaos asan valgrind fuzz bench bench-nginx count FORCE
 .DELETE_ON_ERROR:

@@ -21,7 +21,9 @@ local available, reason
 ---@return string? reason
 function M.available()
   if available == nil then
-    local pipe = io.popen("env -u LUA_PATH -u LUA_CPATH tools/nginx.sh 2>&1; echo $?")
+    -- (Not with what this process itself was built with or runs under, as sanitizers.)
+    local pipe = io.popen("env -u LUA_PATH -u LUA_CPATH -u MAKEFLAGS -u CFLAGS -u CPPFLAGS -u LDFLAGS -u LD_PRELOAD "
+      .. "tools/nginx.sh 2>&1; echo $?")
     local output, status = pipe:read("*a"):match "^(.-)(%d+)\n$"
     pipe:close()
     available, reason = status == "0", output:gsub("%s+$", ""):match "[^\n]*$"
@@ -138,8 +140,8 @@ function M.start(options)
   self.path = self.dir .. "/http.sock"
   write(self.dir .. "/shared.lua", SHARED)
   write(self.dir .. "/nginx.conf", configuration(self, options))
-  local command = "REDIS_URL='%s' exec sh spec/support/guard.sh '%s' env LD_LIBRARY_PATH='%s' '%s/root/usr/sbin/nginx' "
-    .. "-p '%s' -e '%s/error.log' -c '%s/nginx.conf'"
+  local command = "REDIS_URL='%s' exec sh spec/support/guard.sh '%s' env -u LD_PRELOAD LD_LIBRARY_PATH='%s' "
+    .. "'%s/root/usr/sbin/nginx' -p '%s' -e '%s/error.log' -c '%s/nginx.conf'"
   local libraries = read(PACKAGES .. "/nginx"):match 'LD_LIBRARY_PATH="(.-)"'
   self._leash = assert(io.popen(command:format(options.url or "", self.dir, libraries, PACKAGES, self.dir, self.dir,
     self.dir), "w"))
