@@ -57,6 +57,7 @@ help: ## list the targets
 
 setup: ## install what is missing to build, run and test (Debian)
 	@tools/setup.sh build run test
+	@tools/nginx.sh fetch || echo "Its specs will be pending."
 
 build: ## compile the C core to build/redio/core.so, and tls.so where OpenSSL is
 	@tools/lua.sh cflags >/dev/null
@@ -95,6 +96,9 @@ clean: ## remove what was built
 
 chaos: setup build ## random work and random faults: 60 seconds, or SECONDS= SEED= TLS=1
 	@. tools/env.sh && "$$LUA" tools/chaos.lua $(or $(SECONDS),60) $(SEED) $(if $(TLS),tls)
+
+bench-nginx: setup build ## redio and lua-resty-redis in the same nginx, turn by turn (ROUNDS=)
+	@. tools/env.sh && "$$LUA" bench/nginx.lua $(ROUNDS)
 
 asan: setup ## the specs on modules with AddressSanitizer and UBSan, and again with a restless GC
 	@tools/asan.sh $(SPEC)
@@ -154,5 +158,5 @@ FORCE:
 
 -include $(wildcard $(OBJ)/*.d)
 
-.PHONY: help setup build demo test lint format annotations install clean chaos asan valgrind fuzz bench count FORCE
+.PHONY: help setup build demo test lint format annotations install clean chaos asan valgrind fuzz bench bench-nginx count FORCE
 .DELETE_ON_ERROR:

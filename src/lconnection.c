@@ -87,13 +87,13 @@ uint32_t redio_submit(lua_State *L, redio_connection *c, redio_pipeline *p, int 
   return slot;
 }
 
-/* connection:submit(pipeline, waiters, mode, collected?) -> slot, first | nil, why
- * The running coroutine becomes the chain's waiter; `collected` takes its results as the mode says:
- * {results, places}. Without OWN in the mode the pipeline is given back: the connection keeps what
- * it said. `first`: nothing else was waiting for output(). Without a single reply to come the slot
- * is false. why: "state" (not
- * ready), "private" (needs a connection of its own), "yield" (the caller cannot wait here),
- * "results" (more than a call may return), "full" (too much is waiting to be written), "memory". */
+/* connection:submit(pipeline, waiters, mode, collected?, waiter?) -> slot, first | nil, why
+ * The running coroutine becomes the chain's waiter, or what stands for it; `collected` takes its
+ * results as the mode says: {results, places}. Without OWN in the mode the pipeline is given back:
+ * the connection keeps what it said. `first`: nothing else was waiting for output(). Without a
+ * single reply to come the slot is false. why: "state" (not ready), "private" (needs a connection
+ * of its own), "yield" (the caller cannot wait here), "results" (more than a call may return),
+ * "full" (too much is waiting to be written), "memory". */
 static int lconnection_submit(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
   redio_pipeline *p = check_pipeline(L, 2);
@@ -107,12 +107,16 @@ static int lconnection_submit(lua_State *L) {
     lua_pushstring(L, refusal);
     return 2;
   }
-  lua_settop(L, 5);
+  lua_settop(L, 6);
   if (!(mode & REDIO_MODE_OWN))
     lua_pushvalue(L, 2);
   if (mode & REDIO_MODE_COLLECT)
     lua_pushvalue(L, 5);
   slot = redio_submit(L, c, p, mode, 3);
+  if (slot != REDIO_NO_CHAIN && !lua_isnil(L, 6)) {
+    lua_pushvalue(L, 6);
+    set_cell(L, 3, slot, CELL_WAITER); /* it is there already: this takes no memory */
+  }
   if (slot == REDIO_NO_CHAIN)
     lua_pushboolean(L, 0);
   else
@@ -542,6 +546,15 @@ static int lconnection_rest(lua_State *L) {
   return 1;
 }
 
+/* connection:is_clean() -> whether it is ready and has nothing in flight, nothing to write, and no
+ * byte that has come and was not taken: another may have its socket */
+static int lconnection_is_clean(lua_State *L) {
+  const redio_connection *c = check_connection(L, 1);
+  lua_pushboolean(L, c->state == REDIO_READY && !c->waiting && !redio_connection_unsent(c) &&
+                         !redio_buf_len(&c->decoder.in));
+  return 1;
+}
+
 /* connection:limit(bytes): how much may wait for output() before submit says "full" */
 static int lconnection_limit(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
@@ -571,19 +584,14 @@ static int lconnection_gc(lua_State *L) {
   return 0;
 }
 
-static const luaL_Reg methods[] = {{"output", lconnection_output},
-                                   {"feed", lconnection_feed},
-                                   {"drop", lconnection_drop},
-                                   {"find", lconnection_find},
-                                   {"event", lconnection_event},
-                                   {"state", lconnection_state},
-                                   {"null", lconnection_null},
-                                   {"limit", lconnection_limit},
-                                   {"choke", lconnection_choke},
-                                   {"waiting", lconnection_waiting},
-                                   {"rest", lconnection_rest},
-                                   {"__gc", lconnection_gc},
-                                   {NULL, NULL}};
+static const luaL_Reg methods[] = {
+    {"output", lconnection_output}, {"feed", lconnection_feed},
+    {"drop", lconnection_drop},     {"find", lconnection_find},
+    {"event", lconnection_event},   {"state", lconnection_state},
+    {"null", lconnection_null},     {"limit", lconnection_limit},
+    {"choke", lconnection_choke},   {"waiting", lconnection_waiting},
+    {"rest", lconnection_rest},     {"is_clean", lconnection_is_clean},
+    {"__gc", lconnection_gc},       {NULL, NULL}};
 
 static void set_token(lua_State *L, const char *name, const void *token) {
   lua_pushlightuserdata(L, (void *)(size_t)token);

@@ -60,8 +60,18 @@ static int lnumber(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg functions[] = {
-    {"strdecode", lstrdecode}, {"strencode", lstrencode}, {"number", lnumber}, {NULL, NULL}};
+/* isyieldable() -> whether the running coroutine may yield: some hosts put a table of their own in
+ * the place of Lua's coroutine functions, without this one */
+static int lisyieldable(lua_State *L) {
+  lua_pushboolean(L, lua_isyieldable(L));
+  return 1;
+}
+
+static const luaL_Reg functions[] = {{"strdecode", lstrdecode},
+                                     {"strencode", lstrencode},
+                                     {"number", lnumber},
+                                     {"isyieldable", lisyieldable},
+                                     {NULL, NULL}};
 
 #if defined(__GNUC__)
 __attribute__((visibility("default")))

@@ -53,7 +53,7 @@ function Channel:_wait()
       self._waiters:remove(waiter)
     end
     receiver.conn:keep(true)
-    task.wait(waiter)
+    receiver.conn:park(waiter)
     if receiver.conn then receiver.conn:keep(false) end
   end
   return true

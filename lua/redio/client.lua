@@ -11,6 +11,8 @@ local monitor = require "redio.monitor"
 local options = require "redio.options"
 local pool = require "redio.pool"
 local pubsub = require "redio.pubsub"
+local pull_pool = require "redio.pull_pool"
+local pull_shared = require "redio.pull_shared"
 local retry = require "redio.retry"
 local scan = require "redio.scan"
 local script = require "redio.script"
@@ -47,6 +49,8 @@ end
 function M.new(url, opts)
   local settings = options.resolve(url, opts, 3)
   local transport = settings.transport or transports.default()
+  local refusal = transport.refuses and transport.refuses(settings)
+  if refusal then error(refusal, 2) end
   if settings.tls and not transport.native_tls then
     local ok, why = secure.load()
     if not ok then error(why, 2) end
@@ -63,13 +67,13 @@ function M.new(url, opts)
     reconnects = 0,
     receivers = setmetatable({}, { __mode = "k" }),
     _shared = nil,
-    _always_slow = not settings.multiplex or settings.decode ~= "none",
+    _always_slow = not settings.multiplex or settings.decode ~= "none" or transport.pulls,
   }, metatable)
   self._on_connect = settings.on_connect and function(conn)
     return self:_greet(conn)
   end
   self._backoff = retry.new(settings.retry, self.transport)
-  self._pool = pool.new(settings, self.transport, {
+  self._pool = (transport.pulls and pull_pool or pool).new(settings, self.transport, {
     on_connect = self._on_connect,
     on_lost = function(conn)
       self:_count_loss(conn)
@@ -107,21 +111,37 @@ function Client:_leave_shared()
   if conn then conn:retire() end
 end
 
+function Client:_shared_hooks()
+  return {
+    on_connect = self._on_connect,
+    on_ready = function(ready)
+      self[1], self[2] = not self._always_slow and ready.core, ready.waiters
+    end,
+    on_lost = function(lost)
+      if self._shared == lost then self._shared, self[1] = nil, false end
+      self:_count_loss(lost)
+    end,
+  }
+end
+
+-- Where a socket is its request's: the shared connection while it is ready, else one of the pool.
+function Client:_pull_connection()
+  local conn = self._shared
+  if conn and conn.ready then return conn end
+  if not conn and self._pool.using > 0 and not self.closed and self._pool:is_shared() then
+    conn = pull_shared.new(self.settings, self.transport, self:_shared_hooks(), self._pool.new_options)
+    if conn:open(self._backoff:delay()) then self._shared = conn end
+  end
+  return self._pool:acquire()
+end
+
 -- The shared connection, ready; opened when there is none.
 function Client:_shared_connection()
+  if self.transport.pulls then return self:_pull_connection() end
   if self.closed then return nil, self:_closed_error() end
   local conn = self._shared
   if not conn then
-    conn = connection.new(self.settings, self.transport, {
-      on_connect = self._on_connect,
-      on_ready = function(ready)
-        self[1], self[2] = not self._always_slow and ready.core, ready.waiters
-      end,
-      on_lost = function(lost)
-        if self._shared == lost then self._shared, self[1] = nil, false end
-        self:_count_loss(lost)
-      end,
-    })
+    conn = connection.new(self.settings, self.transport, self:_shared_hooks())
     self._shared = conn
     self._pool:warm()
     conn:open(self._backoff:delay())
@@ -214,8 +234,9 @@ end
 ---@return table stats connections, idle, waiting (callers without one), in_flight (chains), queued_bytes, reconnects,
 --- receivers
 function Client:stats()
-  local stats = { connections = self._pool.size, idle = #self._pool.idle, waiting = #self._pool.queue, in_flight = 0,
-    queued_bytes = 0, reconnects = self.reconnects, receivers = 0 }
+  local connections, idle, waiting = self._pool:counts()
+  local stats = { connections = connections, idle = idle, waiting = waiting, in_flight = 0, queued_bytes = 0,
+    reconnects = self.reconnects, receivers = 0 }
   local function add(conn)
     local in_flight, bytes = conn:load()
     stats.in_flight = stats.in_flight + in_flight
@@ -255,10 +276,20 @@ end
 local function in_flight(self)
   local count = 0
   if self._shared then count = self._shared:load() end
+  if self.transport.pulls then return count end -- each who waits on another connection is at work there himself
   self._pool:each(function(conn)
     if not conn.hold then count = count + (conn:load()) end
   end)
   return count
+end
+
+local function pause(transport, seconds)
+  if transport.pulls then return task.sleep(seconds) end
+  local waiter = {}
+  transport.start_timer(seconds, function()
+    task.wake(waiter)
+  end)
+  task.wait(waiter)
 end
 
 -- Waits until nothing is in flight, for so many seconds.
@@ -266,11 +297,7 @@ local function drain(self, seconds)
   local transport = self.transport
   local deadline = transport.now() + seconds
   while in_flight(self) > 0 and transport.now() < deadline do
-    local waiter = {}
-    transport.start_timer(math.min(0.005, seconds), function()
-      task.wake(waiter)
-    end)
-    task.wait(waiter)
+    pause(transport, math.min(0.005, seconds))
   end
 end
 

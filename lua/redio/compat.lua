@@ -2,6 +2,8 @@
 -- What differs between Lua 5.3, 5.4, 5.5 and LuaJIT, found by looking for the feature itself. No other file
 -- asks which Lua it runs on.
 
+local core = require "redio.core"
+
 local rawget = rawget
 local floor = math.floor
 
@@ -36,9 +38,9 @@ function M.is_integer(n)
   return n >= -EXACT and n <= EXACT and floor(n) == n
 end
 
----Whether the running coroutine may yield (5.3, LuaJIT 2.1).
+---Whether the running coroutine may yield (5.3, LuaJIT 2.1; not everywhere, as nginx has a table of its own).
 ---@type fun(): boolean
-M.isyieldable = rawget(coroutine, "isyieldable")
+M.isyieldable = rawget(coroutine, "isyieldable") or core.isyieldable
 
 local newproxy = rawget(_G, "newproxy")
 

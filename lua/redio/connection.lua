@@ -15,7 +15,7 @@ local task = require "redio.task"
 local text = require "redio.text"
 
 local new_core, HANDSHAKE = core.connection, core.HANDSHAKE
-local resume = task.resume
+local resume, yield = task.resume, coroutine.yield
 
 local M = {}
 
@@ -378,6 +378,17 @@ function Connection:submit(pipeline, mode, collected)
   return slot, why
 end
 
+--- Waits for the chain that was submitted: the core wakes whoever submitted it with a token of its own, then the
+--- results, or what became of them.
+function Connection.wait()
+  return yield()
+end
+
+--- Waits for something that does not answer a chain, a message as a rule: until `task.wake(waiter, ...)`.
+function Connection.park(_, waiter)
+  return task.wait(waiter)
+end
+
 --- What a chain that was submitted waits for.
 ---@param sent boolean whether bytes of it may be on their way
 function Connection:chain_stage(sent)
@@ -443,6 +454,8 @@ function Connection:_unasked(is_push, ...)
     self:fail(errors.new("ProtocolError", "a reply that nobody asked for", { address = self.address }))
   end
 end
+
+M.unasked, M.closed_error = Connection._unasked, Connection._closed_error -- for connections of another kind
 
 -- busy and idle -------------------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ local task = require "redio.task"
 
 local DONE, FAILED, LOST = core.DONE, core.FAILED, core.LOST
 local COLLECT, LIST, OWN = core.COLLECT, core.LIST, core.OWN
-local yield = coroutine.yield
 local recycle = core.recycle
 local unpack = compat.unpack
 
@@ -22,8 +21,8 @@ local function leave_private(self, conn, pipeline, is_done_with)
   local in_multi, watching, dirty, quits = pipeline:session()
   if quits then conn:close "it was told QUIT" end -- before the server does, which would be a loss
   self._busy = false
-  pipeline:settle()
   if self._private_client or in_multi or watching or dirty then
+    pipeline:settle()
     self.in_transaction = in_multi
     if self._conn ~= conn then self:_pin(conn, pipeline) end
     return
@@ -161,13 +160,12 @@ end
 -- The connection for a chain: the handle's own, a private one, or the shared one; ready.
 local function route(self, pipeline)
   local client = self[1]
-  local is_private = self._private_client or self._no_pool or pipeline:flags()
   if self._conn then
     if self._conn.lost then return nil, self._conn.lost end
     return self._conn
   end
   if self.closed then return nil, errors.new("ConnectionClosedError", "this handle is closed") end
-  if is_private or not client.settings.multiplex then
+  if not client.settings.multiplex or self._private_client or self._no_pool or pipeline:flags() then
     local conn, err = client._pool:acquire()
     if conn and self._private_client then self:_pin(conn, pipeline) end
     return conn, err
@@ -199,6 +197,7 @@ local function patience(self, conn, pipeline)
   if not conn.exclusive then return end
   local usual = conn.settings.read_timeout
   local own = self._patience
+  if not own then return conn.liveness:set_patience(usual) end
   self._patience = false
   local _, _, blocking = pipeline:flags()
   if not blocking then
@@ -206,7 +205,7 @@ local function patience(self, conn, pipeline)
   elseif own == math.huge or not usual then
     conn.liveness:set_patience(false)
   else
-    conn.liveness:set_patience(usual + (own or 0))
+    conn.liveness:set_patience(usual + own)
   end
 end
 
@@ -245,12 +244,12 @@ function M.run(self, pipeline, mode, tries)
   local collected = has_list(mode) and { {}, {} } or false
   local slot = submit(self, conn, pipeline, is_own and mode + OWN or mode, collected)
   if slot == nil then return after_loss(self, is_own and conn, pipeline, mode, tries, conn.lost, false) end
-  if not is_own then conn, pipeline = nil, nil end
   if slot == false then -- CLIENT REPLY OFF: nothing will come
-    if conn then leave_private(self, conn, pipeline) end
+    if is_own then leave_private(self, conn, pipeline) end
     return
   end
-  return settle(self, conn, pipeline, mode, tries, yield())
+  if not is_own then return settle(self, nil, nil, mode, tries, conn:wait()) end
+  return settle(self, conn, pipeline, mode, tries, conn:wait())
 end
 
 return M

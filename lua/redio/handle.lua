@@ -17,7 +17,7 @@ local task = require "redio.task"
 local encode, send, DONE = core.encode, core.send, core.DONE
 local SINGLE, FIRST, MUCH = core.SINGLE, core.FIRST, core.MUCH
 local TEXT, PLACES, COLLECT, LIST = core.TEXT, core.PLACES, core.COLLECT, core.LIST
-local isyieldable, yield = compat.isyieldable, coroutine.yield
+local isyieldable, yield = task.can_wait, coroutine.yield
 local unpack = compat.unpack
 local setmetatable, type, error, select = setmetatable, type, error, select
 

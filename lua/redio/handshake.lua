@@ -7,8 +7,6 @@ local core = require "redio.core"
 local errors = require "redio.errors"
 local version = require "redio.version"
 
-local yield = coroutine.yield
-
 local M = {}
 
 local OWN = core.OWN
@@ -31,7 +29,7 @@ end
 local function exchange(conn, pipeline)
   local list = {}
   conn:submit(pipeline, LIST, { list, {} })
-  return results(conn, pipeline, list, yield())
+  return results(conn, pipeline, list, conn:wait())
 end
 
 --- The first error of a list of results.
@@ -59,6 +57,7 @@ local function introduce(conn, pipeline, server)
   queue(pipeline, "CLIENT SETINFO", "LIB-NAME", "redio")
   queue(pipeline, "CLIENT SETINFO", "LIB-VER", version)
   local slot = conn:submit(pipeline, OWN)
+  conn:flush() -- what is dropped before it is written never is
   conn.core:drop(conn.waiters, slot)
   pipeline:reset()
 end

@@ -69,7 +69,7 @@ end
 function Monitor:_wait()
   self._waiter = {}
   self._conn:keep(true)
-  task.wait(self._waiter)
+  self._conn:park(self._waiter)
   self._waiter = nil
   self._conn:keep(false)
 end

@@ -28,6 +28,11 @@ function M.new(settings, transport, hooks)
   }, Pool)
 end
 
+--- How many there are, how many of them are idle, and how many callers wait for one.
+function Pool:counts()
+  return self.size, #self.idle, #self.queue
+end
+
 local function remove(list, item)
   for i = 1, #list do
     if list[i] == item then return table.remove(list, i) end

@@ -336,7 +336,7 @@ function Receiver:_wait()
     if self.conn and self._waiters:count() == 0 then self.conn:keep(false) end
   end
   self.conn:keep(true)
-  task.wait(waiter)
+  self.conn:park(waiter)
   if self.conn and self._waiters:count() == 0 then self.conn:keep(false) end
 end
 

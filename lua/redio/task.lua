@@ -11,6 +11,9 @@ local errors = require "redio.errors"
 local text = require "redio.text"
 local transports = require "redio.transport"
 
+local light = transports.tasks()
+if light then return light end -- the host alone may resume: its tasks, with the same functions
+
 local create, co_resume = coroutine.create, coroutine.resume
 local running, yield, isyieldable = coroutine.running, coroutine.yield, compat.isyieldable
 local pack, unpack = compat.pack, compat.unpack

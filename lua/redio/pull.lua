@@ -1,0 +1,428 @@
+-- SPDX-License-Identifier: MIT
+-- One connection where nobody calls back: whoever waits for a reply writes what was submitted and reads until it is
+-- there, in his own light thread. The methods are those of connection.lua.
+
+local connection = require "redio.connection"
+local core = require "redio.core"
+local errors = require "redio.errors"
+local handshake = require "redio.handshake"
+local task = require "redio.task"
+local text = require "redio.text"
+
+local new_core, HANDSHAKE, LOST, CANCEL = core.connection, core.HANDSHAKE, core.LOST, task.CANCEL
+
+local M = {}
+
+-- Output of more bytes than this is written beside the reading: a server that has written more than the network
+-- holds reads on only when somebody takes that.
+local LONG = 64 * 1024
+
+---@class redio.Pull
+local Pull = {}
+Pull.__index = Pull
+
+local core_next, core_feed, core_output, core_is_clean, core_submit
+do
+  local methods = getmetatable(new_core()).__index
+  core_next, core_feed, core_output = methods.next, methods.feed, methods.output
+  core_is_clean, core_submit = methods.is_clean, methods.submit
+end
+
+-- How long a read may take: what liveness.lua is where a loop looks after it.
+local Patience = {}
+Patience.__index = Patience
+
+--- How long a reply may take from now on; false: for ever.
+function Patience:set_patience(seconds)
+  self.seconds = seconds
+end
+
+function Patience.busy() end
+
+--- A connection without socket.
+---@param settings table from options.resolve
+---@param transport table
+---@param hooks table on_lost(conn, err), on_connect(conn)?, on_push(conn, kind, ...)?, after_read()?,
+--- receiver: boolean?, lines: boolean?
+function M.new(settings, transport, hooks)
+  local self = setmetatable({
+    settings = settings,
+    address = settings.address,
+    transport = transport,
+    hooks = hooks,
+    exclusive = true,
+    ready = false,
+    liveness = setmetatable({ seconds = settings.read_timeout }, Patience),
+    _interval = hooks.receiver and settings.health_check_interval or false,
+    stage = "waiting to connect",
+    core = new_core(hooks.receiver, settings.limits),
+    waiters = {},
+    parked = {},
+    clean = true, -- nothing was sent to which an answer may still come, and nothing has come that nobody took
+  }, Pull)
+  if settings.null ~= nil then
+    self.waiters.null = settings.null
+    self.core:null()
+  end
+  self.core:event "connect"
+  self.core:event "connected"
+  return self
+end
+
+Pull._closed_error, Pull._unasked = connection.closed_error, connection.unasked
+
+--- From connected to ready, or lost; `started` is when the way here began.
+function Pull:greet(started)
+  self.stage = "logging in"
+  local limit = self.settings.connect_timeout
+  self.until_ = limit and started + limit
+  local ok, err = pcall(handshake.perform, self)
+  self.until_ = nil
+  if self.lost then return end
+  if ok then return self:established() end
+  if not errors.is(err) then err = errors.new("ConnectionError", text.of_error(err), { address = self.address }) end
+  self:fail(err)
+end
+
+--- There is no socket for it.
+function Pull:refuse(why, permanent)
+  if why == "timeout" then return self:fail(self:overdue_connect()) end
+  self:fail(errors.new("ConnectionError", "cannot connect: " .. why, { address = self.address, permanent = permanent }))
+end
+
+--- From now on it is for the caller's chains.
+function Pull:established()
+  self.core:event "established"
+  self.ready, self.stage = true, "ready"
+end
+
+--- Takes a socket.
+function Pull:attach(socket)
+  self.socket, self.used = socket, false
+  -- the socket has these limits: it was opened with them
+  self._write, self._read = self.settings.write_timeout, self.settings.read_timeout
+end
+
+--- Gives the socket away, if another may have it.
+---@return redio.ngx.Socket? socket nil when it is not clean
+function Pull:detach()
+  if self.lost or not self.clean or self.writing then return nil end
+  local socket = self.socket
+  self.socket = nil
+  self.liveness.seconds = self.settings.read_timeout
+  return socket
+end
+
+-- limits --------------------------------------------------------------------------------------------------
+
+local function least(a, b)
+  if not a or not b then return a or b end
+  return a < b and a or b
+end
+
+-- Whether the socket has the limits that hold for the next operation: as a rule it has.
+local function is_limited(self, record)
+  return not record and not self.until_ and not self._interval and self._read == self.liveness.seconds
+end
+
+-- Before each operation: no longer than patience, and the deadline of the handshake or of the task, allow. False when
+-- there is no time left.
+local function limit(self, record)
+  local write, read, interval = self.settings.write_timeout, self.liveness.seconds, self._interval
+  if interval then read = least(read, interval) end
+  local left = record and record:_left()
+  if self.until_ then left = least(left, self.until_ - self.transport.now()) end
+  if left then
+    if left <= 0.0005 then return false end
+    write, read = least(write, left), least(read, left)
+  end
+  if write ~= self._write or read ~= self._read then
+    self._write, self._read = write, read
+    self.socket:limit(write, read)
+  end
+  return true
+end
+
+local function overdue_reply(self)
+  if self._pinged then
+    return errors.new("TimeoutError", "PING was not answered (health_check_interval)", { address = self.address })
+  end
+  local writing = self.stage == connection.WRITING
+  local seconds = writing and self.settings.write_timeout or self.liveness.seconds
+  return errors.new("TimeoutError", ("nothing within %g s (timeout), %s"):format(seconds or 0, self.stage),
+    { address = self.address })
+end
+
+-- Time is out: of the caller, which is for him to be told (CANCEL), of the connect, or of the server.
+local function timed_out(self, record)
+  if not self.ready then return self:fail(self:overdue_connect()) end
+  local err = record and record:_overdue(self.stage)
+  if not err then return self:fail(overdue_reply(self)) end
+  record._raised = err
+  return CANCEL
+end
+
+--- What to say when it was not ready in time.
+function Pull:overdue_connect()
+  local words = "no connection within %g s (connect_timeout): still %s"
+  return errors.new("TimeoutError", words:format(self.settings.connect_timeout or 0, self.stage),
+    { address = self.address })
+end
+
+-- What the caller waits for, for people; until it is ready that is something else.
+local function set_stage(self, stage)
+  if self.ready then self.stage = stage end
+end
+
+-- writing -------------------------------------------------------------------------------------------------
+
+--- The handle's pipeline is to be sent; `wait` does it. Without a reply to come it is sent at once.
+---@param mode integer
+---@param collected table? {results, places}, where the mode asks for it
+---@return integer? slot false when no reply will come; nil and a word when it cannot be sent
+---@return string
+function Pull:submit(pipeline, mode, collected)
+  if self.used and not self:_may_go_on() then return nil, "lost" end
+  self.clean = false
+  if not self.ready then mode = mode + HANDSHAKE end
+  local slot, why = core_submit(self.core, pipeline, self.waiters, mode, collected)
+  if slot == false then self:flush() end
+  return slot, why
+end
+
+-- Whether another chain may go where one has been: in the same request, and with nothing unread that it would take for
+-- its own.
+function Pull:_may_go_on()
+  if self.lost then return false end
+  if not self.socket:is_ours() then
+    self.socket = nil -- its request closes it, or has done so
+    self:fail(errors.new("ConnectionError", "this connection belongs to another request: each needs one of its own",
+      { address = self.address, permanent = true }))
+    return false
+  end
+  if not self.hooks.receiver then self:settle() end
+  return not self.lost
+end
+
+--- Reads what is still to come for those who do not wait for it.
+function Pull:settle()
+  while not self.clean and not self.lost do
+    self:_pump()
+    self.clean = core_is_clean(self.core)
+    if not self.clean and not self.lost then self:_read_more() end
+  end
+end
+
+function Pull:_cannot_write(why)
+  self:fail(self:_closed_error(why))
+end
+
+--- Writes what was submitted.
+---@return userdata? token CANCEL when the caller's time was up
+function Pull:flush(record)
+  local data, size = core_output(self.core)
+  if not data or self.lost then return end
+  self.used = true
+  if not is_limited(self, record) and not limit(self, record) then return timed_out(self, record) end
+  set_stage(self, connection.WRITING)
+  if size > LONG then return self:_write_beside(data) end
+  local ok, why = self.socket:send(data)
+  if ok then
+    set_stage(self, connection.READING)
+  elseif why == "timeout" then
+    return timed_out(self, record)
+  else
+    self:_cannot_write(why)
+  end
+end
+
+-- In a light thread of its own, while the caller reads.
+function Pull:_write_beside(data)
+  local socket = self.socket
+  self.writing = true
+  self._writer = self.transport.spawn(function()
+    local ok, why = socket:send(data)
+    if ok then set_stage(self, connection.READING) else self._write_error = why end
+    self.writing = false
+  end)
+end
+
+-- reading -------------------------------------------------------------------------------------------------
+
+-- Waits for bytes and takes them.
+---@return userdata? token CANCEL when the caller's time was up
+function Pull:_read_more(record)
+  if not is_limited(self, record) and not limit(self, record) then return timed_out(self, record) end
+  local bytes, why = self.socket:receive()
+  if self.lost then return end
+  if bytes then
+    self.proved, self._pinged = self.ready, false
+    if not core_feed(self.core, bytes) then
+      self:fail(errors.new("ProtocolError", "not enough memory", { address = self.address }))
+    end
+  elseif why == "timeout" then
+    if not (self:_may_be_idle(record) and self:_ping()) then return timed_out(self, record) end
+  else
+    why = self._write_error or why
+    self:fail(self:_closed_error(why ~= "closed" and why or nil))
+  end
+end
+
+-- What the core tells other than a result: true when there may be more.
+local function heard(self, waiter, ...)
+  if waiter == false then
+    self:_unasked(...)
+    return not self.lost
+  end
+  local why = ...
+  if why then self:fail(errors.new("ProtocolError", why, { address = self.address })) end
+  return false
+end
+
+-- Takes what has come while nobody waits for a reply.
+function Pull:_pump()
+  while not self.lost and heard(self, core_next(self.core, self.waiters)) do end
+end
+
+-- The writer is done with, too, when the replies are in; else it is ended, and its socket with it.
+local function end_writer(self)
+  local writer = self._writer
+  self._writer = nil
+  if not self.writing then return self.transport.reap(writer) end
+  self.writing = false
+  self.transport.kill(writer)
+  self:fail(self:_closed_error "it was answered before it was written")
+end
+
+local function finished(self, record, token, ...)
+  if record then record._conn = nil end
+  if self._writer then end_writer(self) end
+  if token == LOST then return token, self.lost, ... end
+  self.clean = core_is_clean(self.core)
+  return token, ...
+end
+
+-- Reads until the core has the caller's result.
+local function take(self, record, waiter, ...)
+  if waiter then return finished(self, record, ...) end
+  if not heard(self, waiter, ...) and not self.lost then
+    local token = self:_read_more(record)
+    if token then return finished(self, record, token) end
+  end
+  return take(self, record, core_next(self.core, self.waiters))
+end
+
+--- Waits for the chain that was submitted: a token, then its results, or what became of them.
+function Pull:wait()
+  local record = task.current()
+  if record then record._conn = self end
+  local token = record and record:_is_cancelled() and CANCEL or self:flush(record)
+  if token then return finished(self, record, token) end
+  return take(self, record) -- (nothing has come yet)
+end
+
+-- messages ------------------------------------------------------------------------------------------------
+
+local PING = core.command { name = "PING", silent = true }
+
+-- Whether it is silent because there is nothing to be said.
+function Pull:_may_be_idle(record)
+  local interval = self._interval
+  if not interval or self._pinged or (record and record:_left() or 1) <= 0.0005 then return false end
+  return interval < (self.liveness.seconds or math.huge)
+end
+
+function Pull:_ping()
+  self._pinged = true
+  local pipeline = core.pipeline()
+  core.encode(pipeline, PING)
+  return self:submit(pipeline, core.OWN) == false and not self.lost
+end
+
+--- Waits until `task.wake(waiter, ...)`. One of those who wait reads for all.
+function Pull:park(waiter)
+  local record = task.begin(waiter)
+  self.parked[waiter] = true
+  while not waiter.values do
+    if self.reading or self.paused or self.lost then
+      local ok, err = pcall(task.idle, waiter)
+      if not ok then
+        self:_leave(waiter)
+        error(err, 0)
+      end
+    else
+      self:_read_for_all(record, waiter)
+    end
+  end
+  self:_leave(waiter)
+  return task.woken(waiter)
+end
+
+function Pull:_read_for_all(record, waiter)
+  self.reading = true
+  if record then record._conn = self end
+  local token = self:_read_more(record)
+  if record then record._conn = nil end
+  self.reading = false
+  self:_pump()
+  if self.hooks.after_read then self.hooks.after_read() end
+  if not token then return end
+  self:_leave(waiter)
+  task.abandon(waiter, task.interrupted(token))
+end
+
+-- Another of those who wait is to read.
+function Pull:_leave(waiter)
+  self.parked[waiter] = nil
+  local other = next(self.parked)
+  if other then task.nudge(other) end
+end
+
+--- Leaves what comes to the network until `read_start`.
+function Pull:read_stop()
+  self.paused = true
+end
+
+function Pull:read_start()
+  self.paused = false
+  local other = next(self.parked)
+  if other then task.nudge(other) end
+end
+
+-- the end -------------------------------------------------------------------------------------------------
+
+-- Who reads holds the socket: it ends when the server hangs up.
+local function hang_up(self)
+  local socket = self.socket
+  if not socket or socket:close() or not self.hooks.receiver then return end
+  socket:send "QUIT\r\n"
+end
+
+--- The connection is gone. Who waits for a reply sees it when he looks. Only the first time counts.
+function Pull:fail(err)
+  if self.lost then return end
+  self.lost = err
+  self.was_ready, self.ready = self.ready, false
+  self.core:event "lose"
+  hang_up(self)
+  self.socket = nil
+  self.hooks.on_lost(self, err)
+  for waiter in pairs(self.parked) do
+    task.nudge(waiter)
+  end
+end
+
+--- Closes it on purpose.
+function Pull:close(why)
+  self:fail(errors.new("ConnectionForcedCloseError", why or "closed by close()", { address = self.address }))
+end
+
+--- Chains in flight, bytes not written yet.
+function Pull:load()
+  return self.core:waiting()
+end
+
+--- A socket of a request's holds itself.
+function Pull.keep() end
+
+return M
