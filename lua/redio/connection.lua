@@ -9,7 +9,7 @@ local core = require "redio.core"
 local errors = require "redio.errors"
 local handshake = require "redio.handshake"
 local liveness = require "redio.liveness"
-local queue = require "redio.queue"
+local room = require "redio.room"
 local secure = require "redio.secure"
 local task = require "redio.task"
 local text = require "redio.text"
@@ -19,12 +19,9 @@ local resume, yield = task.resume, coroutine.yield
 
 local M = {}
 
--- Bytes written between two looks at how many of them the network has taken.
-local LOOK_AGAIN = 1024 * 1024
-
 -- Stages of a chain, for people.
 M.WRITING, M.READING = "writing: the server reads nothing", "waiting for a reply"
-M.ROOM = "waiting until what others write is gone: the server reads nothing"
+M.ROOM = room.STAGE
 M.UNSENT = "to be written when the loop comes to it"
 
 local busy = task.busy
@@ -62,13 +59,11 @@ function M.new(settings, transport, hooks)
     ready = false,
     pumping = false,
     flushing = false,
-    unwritten = 0, -- an upper bound, mended when it is large
     openers = {},
-    chokers = queue.new(), -- who waits for room
-    given_up = 0, -- of these
     stage = "waiting to connect",
   }, Connection)
   self.liveness = liveness.new(self)
+  self.room = room.new(self)
   self.core, self.waiters = self:_new_core()
   -- for callbacks that the loop keeps: an idle connection must not live by them
   local weak = setmetatable({ self = self }, { __mode = "v" })
@@ -282,88 +277,12 @@ function Connection:flush()
   if not data or not self.socket then return self:_settle() end
   if self.transport.is_forked() then return self:fail(self:_forked_error()) end
   self.socket:write(data, self._on_end)
-  self.unwritten = self.unwritten + size
-  if self.unwritten >= math.min(LOOK_AGAIN, self.settings.max_queued_bytes) then self:measure() end
-end
-
---- Looks at what waits for the network, until nothing does; takes no more chains while it is too much.
-function Connection:measure()
-  self.unwritten = self.socket:unwritten()
-  if not self._choked and self.unwritten >= self.settings.max_queued_bytes then
-    self._choked = true
-    self.core:choke(true)
-  end
-  if self.unwritten > 0 and not self._draining then self:_drain() end
-end
-
--- Looks every few milliseconds until all is taken: not every transport tells when its queue drains. That it gets
--- shorter is life as well, for the kernel takes more only when the peer has read.
-function Connection:_drain()
-  self._draining = true
-  self.transport.start_timer(0.005, function()
-    if self.lost then return end
-    local before = self.unwritten
-    self.unwritten = self.socket:unwritten()
-    if self.unwritten < before then self.active_at = self.transport.now() end
-    if self.unwritten > 0 then
-      self:_drain()
-    else
-      self._draining = false
-    end
-    if self._choked and self.unwritten <= self.settings.max_queued_bytes / 2 then
-      self._choked = false
-      self:_let_in()
-    end
-  end)
-end
-
--- Those who wait, first come first, while there is room; while somebody still does, newcomers wait behind him.
-function Connection:_let_in()
-  self._looking = false
-  if self._choked or self.lost then return end
-  self.core:choke(false)
-  local chokers, most = self.chokers, self.settings.max_queued_bytes
-  while chokers:count() > 0 do
-    local _, bytes = core_waiting(self.core)
-    if bytes >= most then break end
-    task.wake(chokers:pop())
-    if self.lost then return end
-  end
-  if chokers:count() > 0 then
-    self.core:choke(true)
-    self:_look_for_room()
-  end
-end
-
--- Unless it is the network that is behind, the output of this turn is too large, and the next one has room.
-function Connection:_look_for_room()
-  if self._looking or self._choked then return end
-  self._looking = true
-  self.transport.defer(function()
-    self:_let_in()
-  end)
-end
-
--- Takes those who gave up out of the queue, when they are the most of it.
-function Connection:_gave_up()
-  self.given_up = self.given_up + 1
-  if self.given_up * 2 < self.chokers:count() then return end
-  self.given_up = 0
-  self.chokers:keep(function(waiter)
-    return waiter.co
-  end)
+  self.room:wrote(size)
 end
 
 --- Waits until submit may be tried again, or the connection is lost.
 function Connection:wait_room()
-  local waiter = { stage = M.ROOM }
-  waiter.abandon = function()
-    self:_gave_up()
-  end
-  self.chokers:push(waiter)
-  self.core:choke(true)
-  self:_look_for_room()
-  task.wait(waiter)
+  self.room:wait()
 end
 
 --- Sends the handle's pipeline; the caller yields for its results afterwards.
@@ -528,9 +447,7 @@ function Connection:fail(err)
   for i = 1, #openers do
     task.wake(openers[i], nil, err)
   end
-  while self.chokers:count() > 0 do
-    task.wake(self.chokers:pop())
-  end
+  self.room:close()
   while tell(err, core_next(self.core, self.waiters)) do end
 end
 

@@ -48,7 +48,7 @@ local watch
 -- How long nothing may move at what the connection is at: to write, or to be answered.
 local function limit(self, conn)
   if not conn.socket or conn.socket:unwritten() == 0 then return self.patience end
-  conn:measure()
+  conn.room:measure()
   return self.write_timeout or self.patience
 end
 
