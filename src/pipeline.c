@@ -351,6 +351,7 @@ int redio_pipeline_restore(redio_pipeline *p, const char *out, size_t len,
   count_replies(p);
   p->closed_out = len;
   p->commands = p->replies;
+  p->submitted = 1; /* once before: nobody forgot them */
   p->all_flags = readonly ? REDIO_READONLY : 0;
   return 0;
 }
