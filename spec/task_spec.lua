@@ -41,6 +41,15 @@ describe("A task", function()
       assert.are.equal("value", redio.run(get))
     end)
 
+    it("notes in the error object of a task where it was raised", function()
+      local task = redio.spawn(function()
+        local length = redis():set(PREFIX .. "k", "text"):lpush(PREFIX .. "k", 1):await()
+        return length
+      end)
+      local err = check.raises("ReplyError", task.await, task)
+      assert.matches("stack traceback.*task_spec", err.traceback)
+    end)
+
     it("raises its error with the traceback", function()
       local ok, err = pcall(redio.run, function()
         get()

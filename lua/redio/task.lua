@@ -54,7 +54,8 @@ local finish
 --- Sees to the error that a coroutine has ended with: it goes to whoever joins the task, or to the host.
 local function ended_by(co, err)
   local task = tasks[co]
-  local trace = debug.traceback(co, type(err) == "string" and err or nil)
+  -- (LuaJIT takes a nil that is given for the message, and returns it)
+  local trace = type(err) == "string" and debug.traceback(co, err) or debug.traceback(co)
   if type(err) == "string" then err = trace end
   if task then
     if errors.is(err) then rawset(err, "traceback", trace) end
