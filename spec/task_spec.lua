@@ -43,7 +43,7 @@ describe("A task", function()
 
     it("notes in the error object of a task where it was raised", function()
       local task = redio.spawn(function()
-        local length = redis():set(PREFIX .. "k", "text"):lpush(PREFIX .. "k", 1):await()
+        local length = redis():set(PREFIX .. "text", "x", "PX", 5000):lpush(PREFIX .. "text", 1):await()
         return length
       end)
       local err = check.raises("ReplyError", task.await, task)
