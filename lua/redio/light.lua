@@ -222,7 +222,7 @@ end
 
 local function traced(err)
   if type(err) == "string" then return debug.traceback(err, 2) end
-  if errors.is(err) then rawset(err, "traceback", debug.traceback("", 2):sub(2)) end
+  if errors.is(err) and not rawget(err, "traceback") then rawset(err, "traceback", debug.traceback("", 2):sub(2)) end
   return err
 end
 

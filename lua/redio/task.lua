@@ -58,7 +58,7 @@ local function ended_by(co, err)
   local trace = type(err) == "string" and debug.traceback(co, err) or debug.traceback(co)
   if type(err) == "string" then err = trace end
   if task then
-    if errors.is(err) then rawset(err, "traceback", trace) end
+    if errors.is(err) and not rawget(err, "traceback") then rawset(err, "traceback", trace) end -- the innermost
     finish(task, false, err)
   else
     default_host().uncaught(err)
