@@ -1,157 +1,11 @@
 /* SPDX-License-Identifier: MIT */
+/* Replies to Lua values. */
 #include "lvalue.h"
 
 #include <string.h>
 
 #include "number.h"
 #include "utf8.h"
-
-/* ---- Lua to the wire ---- */
-
-void redio_unref_pieces(lua_State *L, redio_pieces *pieces, size_t from) {
-  while (pieces->count > from)
-    luaL_unref(L, LUA_REGISTRYINDEX, pieces->list[--pieces->count].ref);
-}
-
-static int encode_string(lua_State *L, redio_pipeline *p, int i) {
-  size_t len;
-  const char *s = lua_tolstring(L, i, &len);
-  int ref;
-  if (len < REDIO_PIECE_MIN)
-    return redio_pipeline_arg(p, s, len);
-  lua_pushvalue(L, i);
-  ref = luaL_ref(L, LUA_REGISTRYINDEX);
-  if (!redio_pipeline_piece(p, s, len, ref))
-    return 0;
-  luaL_unref(L, LUA_REGISTRYINDEX, ref);
-  return -1;
-}
-
-static int encode_number(lua_State *L, redio_pipeline *p, int i) {
-  char text[REDIO_NUMBER_MAX];
-  size_t len = lua_isinteger(L, i) ? redio_write_integer(text, lua_tointeger(L, i))
-                                   : redio_write_double(text, lua_tonumber(L, i));
-  return redio_pipeline_arg(p, text, len);
-}
-
-static int token_at(lua_State *L, const redio_variant *v, int first, int top) {
-  int i;
-  for (i = first + v->from - 1; i <= top; i++) {
-    size_t len;
-    const char *s = lua_type(L, i) == LUA_TSTRING ? lua_tolstring(L, i, &len) : NULL;
-    if (s && redio_is_word(v->token, v->token_len, s, len))
-      return 1;
-  }
-  return 0;
-}
-
-static unsigned char choose_shape(lua_State *L, const redio_command *c, int first, int top) {
-  int k;
-  for (k = 0; k < c->variants_count; k++) {
-    const redio_variant *v = c->variants + k;
-    if (v->token_len ? token_at(L, v, first, top) : top - first + 1 == v->argc)
-      return v->shape;
-  }
-  return c->shape;
-}
-
-/* 1: all of them can be sent as they are; 0: Lua has to help; -1: one cannot be sent, a message is
- * pushed. */
-static int check_arguments(lua_State *L, int first, int top) {
-  int i, plain = 1;
-  for (i = first; i <= top; i++) {
-    int type = lua_type(L, i);
-    if (type == LUA_TSTRING)
-      continue;
-    if (type == LUA_TNUMBER) {
-      lua_Number n = lua_tonumber(L, i);
-      if (n == n)
-        continue;
-      lua_pushfstring(L, "argument #%d is NaN, which Redis has no form for", i - first + 1);
-      return -1;
-    }
-    if (type != LUA_TTABLE && type != LUA_TBOOLEAN) {
-      lua_pushfstring(L,
-                      "argument #%d is %s: an argument is a string or a number, or a table or "
-                      "boolean, which become JSON",
-                      i - first + 1, type == LUA_TNIL ? "nil" : lua_typename(L, type));
-      return -1;
-    }
-    plain = 0;
-  }
-  return plain;
-}
-
-static const char *reply_argument(lua_State *L, const redio_command *c, int first, int top) {
-  if (!(c->flags & REDIO_MUTE) || top != first || lua_type(L, first) != LUA_TSTRING)
-    return NULL;
-  return lua_tostring(L, first);
-}
-
-static unsigned char shape_of(lua_State *L, const redio_command *c, int first, int top) {
-  return c->variants_count ? choose_shape(L, c, first, top) : c->shape;
-}
-
-static int encode_argument(lua_State *L, redio_pipeline *p, int i) {
-  int type = lua_type(L, i);
-  if (type == LUA_TSTRING)
-    return encode_string(L, p, i);
-  if (type == LUA_TNUMBER && lua_tonumber(L, i) == lua_tonumber(L, i))
-    return encode_number(L, p, i);
-  return i;
-}
-
-/* A few short strings, as most commands have: 0, -1 or 1 as redio_pipeline_plain. */
-static int queue_strings(lua_State *L, redio_pipeline *p, const redio_command *c, int first,
-                         int top) {
-  redio_arg args[4];
-  size_t bytes = 0;
-  unsigned n = 0;
-  if (top - first >= 4)
-    return 1;
-  for (; first <= top; first++, n++) {
-    if (lua_type(L, first) != LUA_TSTRING)
-      return 1;
-    args[n].s = lua_tolstring(L, first, &args[n].len);
-    if (args[n].len >= REDIO_PIECE_MIN)
-      return 1;
-    bytes += args[n].len;
-  }
-  return redio_pipeline_plain(p, c, args, n, bytes);
-}
-
-int redio_queue(lua_State *L, redio_pipeline *p, const redio_command *c, int first, int top) {
-  int i, failed = p->closed_pieces == p->pieces.count ? queue_strings(L, p, c, first, top) : 1;
-  if (failed <= 0)
-    return failed;
-  failed = 0;
-  if (redio_pipeline_refuses(p, c))
-    return first;
-  if (p->closed_pieces < p->pieces.count)
-    redio_unref_pieces(L, &p->pieces, p->closed_pieces);
-  if (redio_pipeline_open(p, c, (unsigned)(top - first + 1)))
-    return -1;
-  for (i = first; i <= top && !failed; i++)
-    failed = encode_argument(L, p, i);
-  if (failed)
-    return failed;
-  return redio_pipeline_close(p, c, shape_of(L, c, first, top), reply_argument(L, c, first, top));
-}
-
-int redio_encode(lua_State *L, redio_pipeline *p, const redio_command *c, int first) {
-  int top = lua_gettop(L), stopped = redio_queue(L, p, c, first, top);
-  const char *refusal = stopped ? redio_pipeline_refuses(p, c) : NULL;
-  lua_pushboolean(L, !stopped);
-  if (!stopped)
-    return 1;
-  if (refusal || stopped < 0)
-    lua_pushstring(L, refusal ? refusal : "out of memory");
-  else if (check_arguments(L, first, top) == 0)
-    return 1; /* nothing wrong that Lua could not help */
-  return 2;
-}
-
-/* ---- the wire to Lua ---- */
 
 static int build_token(redio_builder *b, const redio_token *t, const redio_shape *shape,
                        int inside);
@@ -391,21 +245,26 @@ static int has_plain_elements(const redio_builder *b, const redio_shape *shape) 
   return shape->kind <= REDIO_SHAPE_NAME && !(b->mode & (REDIO_MODE_TEXT | REDIO_MODE_PLACES));
 }
 
-/* A run of bulk strings into the list that is on top, from index n + 1 on; how many. */
-static int build_bulks(redio_builder *b, int n, unsigned long long left) {
-  int count = 0;
-  for (; left && *b->p == '$' && b->p[1] >= '0'; left--) {
-    const char *p = b->p + 1;
-    size_t len = 0;
-    if (*p == '?')
-      break;
-    while (*p != '\r')
-      len = len * 10 + (size_t)(*p++ - '0');
-    lua_pushlstring(b->L, p + 2, len);
-    b->p = p + len + 4;
-    lua_rawseti(b->L, -2, n + ++count);
+/* The bytes of the bulk string at p, and where they end; NULL when something else is there. */
+static const char *bulk_at(const char *p, size_t *len) {
+  if (*p != '$' || p[1] < '0' || p[1] > '9')
+    return NULL;
+  for (*len = 0, p++; *p != '\r'; p++)
+    *len = *len * 10 + (size_t)(*p - '0');
+  return p + 2;
+}
+
+/* A run of bulk strings into the list that is on top; how many. */
+static int build_bulks(redio_builder *b, unsigned long long left) {
+  const char *s;
+  size_t len;
+  int n = 0;
+  for (; left && (s = bulk_at(b->p, &len)) != NULL; left--) {
+    lua_pushlstring(b->L, s, len);
+    lua_rawseti(b->L, -2, ++n);
+    b->p = s + len + 2;
   }
-  return count;
+  return n;
 }
 
 static int build_list(redio_builder *b, const redio_token *t, const redio_shape *shape) {
@@ -417,7 +276,7 @@ static int build_list(redio_builder *b, const redio_token *t, const redio_shape 
   lua_createtable(b->L, small(t->streamed ? 0 : left), 0);
   list = lua_gettop(b->L);
   if (!t->streamed && has_plain_elements(b, shape)) {
-    i = (unsigned long long)(n = build_bulks(b, 0, left));
+    i = (unsigned long long)(n = build_bulks(b, left));
     left -= i;
   }
   for (; next_element(b, t, &left, &element); i++) {
@@ -552,6 +411,32 @@ static int build_pairs(redio_builder *b, const redio_token *t, redio_pairing how
 }
 
 /* A table by key. Where a key is none that a table can have, a list of pairs instead. */
+/* The same for a map: whether bulk strings that are values are pushed just as they are. */
+static int has_plain_values(const redio_builder *b, const redio_shape *shape) {
+  if (shape->fields || b->mode & (REDIO_MODE_TEXT | REDIO_MODE_PLACES))
+    return 0;
+  if (shape->kind == REDIO_SHAPE_MAP)
+    return !shape->count || shape->of[0]->kind <= REDIO_SHAPE_NAME;
+  return shape->kind <= REDIO_SHAPE_NAME;
+}
+
+/* A run of pairs of bulk strings into the table that is on top; how many. */
+static unsigned long long build_bulk_pairs(redio_builder *b, unsigned long long left) {
+  unsigned long long n = 0;
+  const char *key, *value;
+  size_t key_len, len;
+  for (; n < left && (key = bulk_at(b->p, &key_len)) != NULL; n++) {
+    value = bulk_at(key + key_len + 2, &len);
+    if (!value)
+      break;
+    lua_pushlstring(b->L, key, key_len);
+    lua_pushlstring(b->L, value, len);
+    lua_rawset(b->L, -3);
+    b->p = value + len + 2;
+  }
+  return n;
+}
+
 static int build_map(redio_builder *b, const redio_token *t, const redio_shape *shape,
                      redio_pairing how) {
   const char *start = b->p;
@@ -562,6 +447,8 @@ static int build_map(redio_builder *b, const redio_token *t, const redio_shape *
   luaL_checkstack(b->L, 8, "reply");
   lua_createtable(b->L, 0, small(t->streamed ? 0 : left));
   table = lua_gettop(b->L);
+  if (how == PAIRS_FLAT && !t->streamed && has_plain_values(b, shape))
+    left -= build_bulk_pairs(b, left);
   while ((more = next_pair(b, t, how, &left, &key)) == 1)
     if (!build_entry(b, &key, shape, table))
       break;
