@@ -141,11 +141,12 @@ describe("Promise 13, write memory:", function()
       end
       local before = give_up(20)
       local after = give_up(100)
-      assert.is_true(after - before < 200, ("10,000 callers left %.0f KiB behind"):format(after - before))
       one:resume()
       for i = 1, 10 do
         filling[i]:await()
       end
+      -- (a table for each would be a thousand; how large the collector's own are differs by some hundred)
+      assert.is_true(after - before < 600, ("10,000 callers left %.0f KiB behind"):format(after - before))
     end)
   end)
 
