@@ -147,7 +147,7 @@ function M.start(options)
     self.dir), "w"))
   server.live[self] = true
   local up = server.wait_until(function()
-    return uv.fs_stat(self.dir .. "/exited") or (uv.fs_stat(self.path) and uv.fs_stat(self.dir .. "/pid"))
+    return uv.fs_stat(self.dir .. "/exited") or uv.fs_stat(self.dir .. "/nginx.pid") -- which it writes when it listens
   end)
   if not up or uv.fs_stat(self.dir .. "/exited") then
     local words = read(self.dir .. "/output") .. self:log()
