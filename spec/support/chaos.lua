@@ -233,9 +233,13 @@ local function check_rest(world)
       table.sort(said)
       complain(world.report, ("client %d still has %s"):format(i, table.concat(said, " ")))
     end
-    local ok, said = pcall(function()
-      return client():echo("still " .. i):await()
-    end)
+    local ok, said
+    for _ = 1, 2 do -- the last garbage may have been held back until now, and meets the first of them
+      ok, said = pcall(function()
+        return client():echo("still " .. i):await()
+      end)
+      if ok then break end
+    end
     if not (ok and said == "still " .. i) then
       complain(world.report, ("client %d is of no use any more: %s"):format(i, tostring(said)))
     end
