@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shape.h"
-
 const char *const redio_state_names[] = {"closed", "connecting", "handshake",
                                          "ready",  "draining",   "lost"};
 const char *const redio_event_names[] = {"connect", "connected", "established",
@@ -167,28 +165,15 @@ uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigne
   return p->replies ? c->last : REDIO_NO_CHAIN;
 }
 
-/* Entries of one reply: EXEC's is followed by its count and that many more. */
-static size_t entries_of(const redio_expect *e) {
-  return redio_shapes[e->reply.shape]->kind == REDIO_SHAPE_EXEC ? 2 + (size_t)e[1].count : 1;
-}
-
 static const redio_expect *skip_entries(const redio_expect *e, uint32_t replies) {
   while (replies--)
-    e += entries_of(e);
+    e += redio_expect_entries(e);
   return e;
-}
-
-static const redio_expect *first_entry(const redio_connection *c) {
-  return (const redio_expect *)(const void *)redio_buf_head(&c->expects);
-}
-
-static size_t bytes_between(const redio_expect *e, const redio_expect *end) {
-  return (size_t)((const char *)end - (const char *)e);
 }
 
 /* Takes the chain out of the list; returns the first entry it expects. */
 static const redio_expect *unlink_chain(redio_connection *c, uint32_t slot) {
-  const redio_expect *e = first_entry(c);
+  const redio_expect *e = redio_connection_entries(c);
   uint32_t i, before = REDIO_NO_CHAIN;
   for (i = c->first; i != slot; i = c->chains[i].next) {
     e = skip_entries(e, c->chains[i].replies);
@@ -247,8 +232,8 @@ static void cut_chain(redio_connection *c, uint32_t slot) {
   size_t i, from = (size_t)(chain.at - c->sent);
   uint32_t next;
   const redio_expect *e = unlink_chain(c, slot), *end = skip_entries(e, chain.replies);
-  cut_bytes(&c->expects, (size_t)((const char *)e - redio_buf_head(&c->expects)),
-            bytes_between(e, end));
+  cut_bytes(&c->expects, (size_t)(e - redio_connection_entries(c)) * sizeof *e,
+            (size_t)(end - e) * sizeof *e);
   cut_pieces(c, from, from + chain.len);
   cut_bytes(&c->out, (size_t)(chain.at - c->origin), chain.len);
   for (i = 0; i < c->pieces.count; i++)
@@ -309,12 +294,12 @@ static void give_pieces(redio_connection *c, redio_pipeline *p, size_t base) {
 
 int redio_connection_recover(redio_connection *c, redio_pipeline *p) {
   const redio_chain *chain = redio_connection_first(c);
-  const redio_expect *e = first_entry(c);
+  const redio_expect *e = redio_connection_entries(c);
   size_t base = (size_t)(chain->at - c->sent); /* means something when it was not sent */
   if (chain->large && reserve_pieces(&p->pieces, c->pieces.count))
     return -1;
   if (redio_pipeline_restore(p, redio_buf_head(&c->out) + (chain->at - c->origin), chain->len, e,
-                             bytes_between(e, skip_entries(e, chain->replies)), chain->readonly))
+                             skip_entries(e, chain->replies), chain->readonly))
     return -1;
   if (chain->large) {
     cut_pieces(c, base, base + chain->len);
@@ -323,25 +308,18 @@ int redio_connection_recover(redio_connection *c, redio_pipeline *p) {
   return 0;
 }
 
-const redio_expect *redio_connection_expected(const redio_connection *c, uint32_t *inner) {
-  const redio_expect *e = first_entry(c) + c->taken / sizeof *e;
-  *inner = redio_shapes[e->reply.shape]->kind == REDIO_SHAPE_EXEC ? e[1].count : 0;
-  return e;
-}
-
 void redio_connection_took(redio_connection *c) {
-  const redio_expect *e = first_entry(c) + c->taken / sizeof *e;
-  c->taken += entries_of(e) * sizeof *e;
+  c->taken += redio_expect_entries(redio_connection_expected(c));
   c->chains[c->first].done++;
 }
 
 void redio_connection_pop(redio_connection *c) {
   uint32_t slot = c->first;
   const redio_chain *chain = c->chains + slot;
-  const redio_expect *e = first_entry(c);
+  const redio_expect *e = redio_connection_entries(c);
   if (chain->done < chain->replies)
-    c->taken = bytes_between(e, skip_entries(e, chain->replies));
-  redio_buf_consume(&c->expects, c->taken);
+    c->taken = (size_t)(skip_entries(e, chain->replies) - e);
+  redio_buf_consume(&c->expects, c->taken * sizeof *e);
   c->taken = 0;
   forget_until(c, chain->at + chain->len);
   c->first = chain->next;

@@ -63,7 +63,7 @@ typedef struct redio_connection {
   redio_pieces pieces;             /* of what is to be sent; `at` counts from `sent` */
   size_t piece_bytes;
   redio_buf expects; /* from the first chain's first reply on */
-  size_t taken;      /* bytes of it that the first chain's replies so far have used up */
+  size_t taken;      /* entries of it that the first chain's replies so far have used up */
   redio_chain *chains;
   uint32_t chains_cap, chains_used, first, last, unused, waiting;
   uint32_t keeping; /* how many of the chains are kept */
@@ -106,7 +106,8 @@ static inline size_t redio_connection_unsent(const redio_connection *c) {
   return c->state == REDIO_LOST ? 0 : (size_t)(c->origin + redio_buf_len(&c->out) - c->sent);
 }
 static inline size_t redio_connection_queued(const redio_connection *c) {
-  return c->state == REDIO_LOST ? 0 : redio_connection_unsent(c) + c->piece_bytes;
+  size_t unsent = redio_connection_unsent(c);
+  return unsent ? unsent + c->piece_bytes : 0;
 }
 static inline const char *redio_connection_output(const redio_connection *c) {
   return redio_buf_head(&c->out) + (c->sent - c->origin);
@@ -118,8 +119,14 @@ void redio_connection_sent(redio_connection *c);
 /* Whether bytes of that chain may be on their way. */
 int redio_connection_was_sent(const redio_connection *c, uint32_t slot);
 
-/* The expected reply at the head; its `inner` entries follow when it is EXEC's. */
-const redio_expect *redio_connection_expected(const redio_connection *c, uint32_t *inner);
+/* What the first chain expects, from its first reply on. */
+static inline const redio_expect *redio_connection_entries(const redio_connection *c) {
+  return (const redio_expect *)(const void *)redio_buf_head(&c->expects);
+}
+/* The expected reply at the head. */
+static inline const redio_expect *redio_connection_expected(const redio_connection *c) {
+  return redio_connection_entries(c) + c->taken;
+}
 
 /* The reply at the head was taken for the first chain. */
 void redio_connection_took(redio_connection *c);

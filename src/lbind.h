@@ -52,8 +52,8 @@ const char *redio_refuses_chain(lua_State *L, const redio_connection *c, const r
                                 int mode);
 /* The chain is the connection's, which has reserved room for it; its waiter is the running
  * coroutine. On the stack, and popped: the pipeline, which is given back (without OWN), what
- * collects its results (with COLLECT). All that may raise when memory is out comes first: nothing
- * has happened then. */
+ * collects its results (with COLLECT, where some are to come). All that may raise when memory is
+ * out comes first: nothing has happened then. */
 uint32_t redio_submit(lua_State *L, redio_connection *c, redio_pipeline *p, int mode, int waiters);
 
 #define check_connection(L, i)                                                                     \

@@ -110,7 +110,7 @@ static int lconnection_submit(lua_State *L) {
   lua_settop(L, 6);
   if (!(mode & REDIO_MODE_OWN))
     lua_pushvalue(L, 2);
-  if (mode & REDIO_MODE_COLLECT)
+  if (mode & REDIO_MODE_COLLECT && p->replies)
     lua_pushvalue(L, 5);
   slot = redio_submit(L, c, p, mode, 3);
   if (slot != REDIO_NO_CHAIN && !lua_isnil(L, 6)) {
@@ -310,8 +310,7 @@ static int finish_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
 /* One bulk string that goes onto the stack as it is: no builder is needed. */
 static int take_bulk(lua_State *L, const redio_connection *c, const redio_chain *chain) {
   const redio_decoder *d = &c->decoder;
-  uint32_t inner;
-  const redio_expect *e = redio_connection_expected(c, &inner);
+  const redio_expect *e = redio_connection_expected(c);
   if (chain->mode & (REDIO_MODE_TEXT | REDIO_MODE_COLLECT) ||
       redio_shapes[e->reply.shape]->kind > REDIO_SHAPE_NAME)
     return 0;
@@ -325,8 +324,9 @@ static void take_reply(lua_State *L, redio_connection *c, redio_chain *chain) {
   if (c->decoder.is_bulk && take_bulk(L, c, chain))
     return;
   start_builder(&b, L, c);
-  e = redio_connection_expected(c, &b.inner_count);
+  e = redio_connection_expected(c);
   b.inner = e + 2;
+  b.inner_count = redio_expect_entries(e) > 1 ? e[1].count : 0;
   b.id = e->reply.id;
   b.index = chain->done + 1;
   b.mode = chain->mode;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "number.h"
 
-#include <limits.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -28,23 +27,6 @@ size_t redio_write_integer(char *out, long long n) {
     return redio_write_unsigned(out, (unsigned long long)n);
   *out = '-';
   return 1 + redio_write_unsigned(out + 1, 0 - (unsigned long long)n);
-}
-
-int redio_read_integer(const char *s, size_t n, int plus, long long *out) {
-  const char *end = s + n, *digits;
-  unsigned long long sum = 0;
-  int negative = n > 0 && *s == '-';
-  if (n > 0 && (*s == '-' || (plus && *s == '+')))
-    s++;
-  digits = s;
-  if (s == end || end - s > 19 || (*s == '0' && (negative || end - s > 1)))
-    return -1;
-  for (; s < end && is_digit(*s); s++)
-    sum = sum * 10 + (unsigned long long)(*s - '0');
-  if (s < end || s == digits || sum > (unsigned long long)LLONG_MAX + (unsigned)negative)
-    return -1;
-  *out = negative ? -(long long)(sum - 1) - 1 : (long long)sum;
-  return 0;
 }
 
 /* Text to double.

@@ -17,10 +17,6 @@ size_t redio_write_unsigned(char *out, unsigned long long n);
  */
 size_t redio_write_double(char *out, double d);
 
-/* The whole of s[0..n) as a decimal integer in the form the server writes: optional minus (and
- * plus, when `plus`), no leading zeros, no "-0", no overflow. 0, or -1. */
-int redio_read_integer(const char *s, size_t n, int plus, long long *out);
-
 /* The whole of s[0..n) as a double: optional sign, digits, optional fraction with digits, optional
  * exponent; or inf, nan in any case, with a sign. Correctly rounded. No hex, no ".5", no "5.",
  * nothing that overflows (what is too small is 0). 0, or -1. */

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "number.h"
-#include "shape.h"
 
 int redio_is_word(const char *word, size_t word_len, const char *s, size_t len) {
   size_t i;
@@ -169,16 +168,20 @@ static void follow_session(redio_session *s, uint32_t flags) {
     s->watching = 0;
 }
 
+static void count_reply(redio_pipeline *p, unsigned char shape) {
+  redio_shape_kind kind = redio_shapes[shape]->kind;
+  p->replies++;
+  p->values += kind != REDIO_SHAPE_NOTHING && kind != REDIO_SHAPE_QUEUED;
+}
+
 static int expect(redio_pipeline *p, unsigned char shape, uint16_t id) {
   redio_expect e;
-  redio_shape_kind kind = redio_shapes[shape]->kind;
   e.count = 0;
   e.reply.shape = shape;
   e.reply.id = id;
   if (redio_buf_append(&p->expects, &e, sizeof e))
     return -1;
-  p->replies++;
-  p->values += kind != REDIO_SHAPE_NOTHING && kind != REDIO_SHAPE_QUEUED;
+  count_reply(p, shape);
   return 0;
 }
 
@@ -329,26 +332,16 @@ int redio_pipeline_wrap(redio_pipeline *p, const redio_command *multi) {
   return 0;
 }
 
-static void count_replies(redio_pipeline *p) {
-  const redio_expect *e = (const redio_expect *)(const void *)redio_buf_head(&p->expects);
-  const redio_expect *end = e + redio_buf_len(&p->expects) / sizeof *e;
-  while (e < end) {
-    redio_shape_kind kind = redio_shapes[e->reply.shape]->kind;
-    p->replies++;
-    p->values += kind != REDIO_SHAPE_NOTHING && kind != REDIO_SHAPE_QUEUED;
-    e += kind == REDIO_SHAPE_EXEC ? 2 + (size_t)e[1].count : 1;
-  }
-}
-
-int redio_pipeline_restore(redio_pipeline *p, const char *out, size_t len,
-                           const redio_expect *expects, size_t expects_len, int readonly) {
+int redio_pipeline_restore(redio_pipeline *p, const char *out, size_t len, const redio_expect *e,
+                           const redio_expect *end, int readonly) {
   if (redio_buf_append(&p->out, out, len))
     return -1;
-  if (redio_buf_append(&p->expects, expects, expects_len)) {
+  if (redio_buf_append(&p->expects, e, (size_t)(end - e) * sizeof *e)) {
     redio_pipeline_clear(p);
     return -1;
   }
-  count_replies(p);
+  for (; e < end; e += redio_expect_entries(e))
+    count_reply(p, e->reply.shape);
   p->closed_out = len;
   p->commands = p->replies;
   p->submitted = 1; /* once before: nobody forgot them */

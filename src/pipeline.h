@@ -13,6 +13,7 @@
 
 #include "buf.h"
 #include "command.h"
+#include "shape.h"
 
 /* From this size on an argument travels as its own piece. */
 #define REDIO_PIECE_MIN (16 * 1024)
@@ -32,6 +33,11 @@ typedef union redio_expect {
   } reply;
   uint32_t count;
 } redio_expect;
+
+/* How many entries a reply has. */
+static inline size_t redio_expect_entries(const redio_expect *e) {
+  return redio_shapes[e->reply.shape]->kind == REDIO_SHAPE_EXEC ? 2 + (size_t)e[1].count : 1;
+}
 
 typedef struct redio_piece {
   size_t at; /* stands before this byte of `out` */
@@ -105,8 +111,8 @@ int redio_pipeline_plain(redio_pipeline *p, const redio_command *c, const redio_
 int redio_pipeline_wrap(redio_pipeline *p, const redio_command *multi);
 
 /* Commands as they were once written, and what they expect: 0, or -1 when memory is out. */
-int redio_pipeline_restore(redio_pipeline *p, const char *out, size_t len,
-                           const redio_expect *expects, size_t expects_len, int readonly);
+int redio_pipeline_restore(redio_pipeline *p, const char *out, size_t len, const redio_expect *e,
+                           const redio_expect *end, int readonly);
 
 /* Forgets the queued commands, as if they had never been called. */
 void redio_pipeline_clear(redio_pipeline *p);
