@@ -65,7 +65,6 @@ function M.new(url, opts)
     json_decode = json.decode or decode.json.decode,
     closed = false,
     reconnects = 0,
-    receivers = setmetatable({}, { __mode = "k" }),
     _shared = nil,
     _always_slow = not settings.multiplex or settings.decode ~= "none" or transport.pulls,
   }, metatable)
@@ -232,11 +231,11 @@ end
 
 --- Numbers about the connections, as they are now.
 ---@return table stats connections, idle, waiting (callers without one), in_flight (chains), queued_bytes, reconnects,
---- receivers
+--- receivers (connections of receivers and monitors, which are not among the others)
 function Client:stats()
   local connections, idle, waiting = self._pool:counts()
   local stats = { connections = connections, idle = idle, waiting = waiting, in_flight = 0, queued_bytes = 0,
-    reconnects = self.reconnects, receivers = 0 }
+    reconnects = self.reconnects, receivers = self._pool:count_receivers() }
   local function add(conn)
     local in_flight, bytes = conn:load()
     stats.in_flight = stats.in_flight + in_flight
@@ -249,9 +248,6 @@ function Client:stats()
     stats.connections = stats.connections + 1
     if shared:load() == 0 then stats.idle = stats.idle + 1 end
     stats.waiting = stats.waiting + shared:waiting_to_open()
-  end
-  for receiver in pairs(self.receivers) do
-    if receiver.conn then stats.receivers = stats.receivers + 1 end
   end
   return stats
 end

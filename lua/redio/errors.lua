@@ -47,6 +47,7 @@ local PARENT = {
   PoolClosedError = "RedisError",
   ChannelClosedError = "RedisError",
   CancelledError = "RedisError",
+  OverflowError = "RedisError",
   MasterNotFoundError = "RedisError",
   ReplicaNotFoundError = "RedisError",
 }

@@ -3,6 +3,7 @@
 -- from another. The methods are those of pool.lua.
 
 local errors = require "redio.errors"
+local pool = require "redio.pool"
 local pull = require "redio.pull"
 local task = require "redio.task"
 
@@ -58,7 +59,10 @@ function M.new(settings, transport, hooks)
     transport = transport,
     hooks = hooks, -- on_connect?, on_lost(conn), delay(): seconds to wait before connecting
     options = options(name),
-    new_options = options(name .. " receivers"), -- where none is ever kept
+    new_options = options(name .. " shared"), -- where none is ever kept
+    -- (nor here; nginx itself counts them: with no backlog, one too many fails at once)
+    receiver_options = { pool = name .. " receivers", pool_size = settings.max_receivers, backlog = 0 },
+    receiving = setmetatable({}, { __mode = "k" }), -- connections of receivers and monitors, none of which is in `all`
     kept = 0, -- at most so many lie in the host's pool
     spare = {}, -- connections without socket
     all = setmetatable({}, { __mode = "k" }), -- in use; weak: a request that is aborted takes its own along
@@ -100,17 +104,13 @@ local function full_error(self, seconds)
     { address = self.settings.address, sent = "no" })
 end
 
-function Pool:_new(extra)
+function Pool:_new()
   local hooks = { on_connect = self.hooks.on_connect }
-  for name, hook in pairs(extra or {}) do
-    hooks[name] = hook
-  end
-  function hooks.on_lost(conn, err)
+  function hooks.on_lost(conn)
     self.kept = 0 -- what befell this one may have befallen them
     self.using = self.using - 1
     self.all[conn] = nil
     self.hooks.on_lost(conn)
-    if conn.on_lost then conn:on_lost(err) end
   end
   return pull.new(self.settings, self.transport, hooks)
 end
@@ -140,21 +140,20 @@ end
 local opening = { close = function() end }
 
 -- Takes a socket of the host's pool, or connects; the connection is ready, or lost.
-local function open(self, extra, record)
+local function open(self, record)
   local seconds, limit, is_full = patience(self, record)
   local started = self.transport.now()
   local stage = is_full and "waiting for one of the pool" or "connecting"
   self.using = self.using + 1
   if record then record._conn = opening end
-  local ok, socket, why, permanent, at = pcall(self.transport.open, self.settings,
-    extra and self.new_options or self.options, limit)
+  local ok, socket, why, permanent, at = pcall(self.transport.open, self.settings, self.options, limit)
   if record then record._conn = nil end
   if not ok then
     self.using = self.using - 1
     cannot_wait(self)
   end
   local spare = socket and socket.reused and table.remove(self.spare)
-  local conn = spare or self:_new(extra)
+  local conn = spare or self:_new()
   self.all[conn] = true
   conn.stage = at or stage
   if not socket then
@@ -173,26 +172,91 @@ local function open(self, extra, record)
   return conn
 end
 
---- A connection that is ready, for the caller alone until `release`.
----@param extra table? {receiver=, lines=, on_push=}: always a new connection
----@return redio.Pull? conn
----@return table? err
-function Pool:acquire(extra)
-  if self.closed then return nil, closed_error(self) end
-  local delay = (self.kept == 0 or extra) and self.hooks.delay() or 0
-  if delay > 0 then task.sleep(delay) end
-  local record = task.current()
-  local conn = open(self, extra, record)
+-- The connection if it is ready; when the task's own time was up that is raised.
+local function outcome(conn, record)
   if not conn.lost then return conn end
   local err = record and record:_overdue(conn.stage)
   if err then error(err, 0) end
   return nil, conn.lost
 end
 
+--- A connection that is ready, for the caller alone until `release`.
+---@return redio.Pull? conn
+---@return table? err
+function Pool:acquire()
+  if self.closed then return nil, closed_error(self) end
+  local delay = self.kept == 0 and self.hooks.delay() or 0
+  if delay > 0 then task.sleep(delay) end
+  local record = task.current()
+  return outcome(open(self, record), record)
+end
+
+-- receivers -----------------------------------------------------------------------------------------------
+
+--- How many connections receivers and monitors have.
+function Pool:count_receivers()
+  local count = 0
+  for conn in pairs(self.receiving) do
+    count = count + (conn.lost and 0 or 1)
+  end
+  return count
+end
+
+function Pool:_new_receiver(extra)
+  return pull.new(self.settings, self.transport, {
+    receiver = true,
+    lines = extra.lines,
+    on_connect = self.hooks.on_connect,
+    on_push = extra.on_push,
+    after_read = extra.after_read,
+    on_lost = function(conn, err)
+      self.receiving[conn] = nil
+      self.hooks.on_lost(conn)
+      extra.on_lost(conn, err)
+    end,
+  })
+end
+
+local function open_receiver(self, extra, record)
+  local started, limit = self.transport.now(), self.settings.connect_timeout
+  local left = record and record:_left()
+  if left and (not limit or left < limit) then limit = math.max(left, 0.001) end
+  local conn = self:_new_receiver(extra)
+  conn.stage = "connecting"
+  if record then record._conn = conn end
+  local ok, socket, why, permanent, at = pcall(self.transport.open, self.settings, self.receiver_options, limit)
+  if record then record._conn = nil end
+  if not ok then cannot_wait(self) end
+  conn.stage = at or conn.stage
+  if not socket and why:find("too many waiting", 1, true) then
+    conn:fail(pool.receivers_error(self.settings))
+  elseif not socket then
+    conn:refuse(why, permanent)
+  else
+    self.receiving[conn] = true
+    conn:attach(socket)
+    conn:greet(started)
+  end
+  return conn
+end
+
+--- A connection for what comes unasked, ready. It is always a new one, and counts apart from the others.
+---@param extra table {lines=, on_push(conn, ...), after_read(), on_lost(conn, err)}
+---@return redio.Pull? conn
+---@return table? err
+function Pool:receive(extra)
+  if self.closed then return nil, closed_error(self) end
+  local delay = self.hooks.delay()
+  if delay > 0 then task.sleep(delay) end
+  local record = task.current()
+  return outcome(open_receiver(self, extra, record), record)
+end
+
 --- Gives a connection back; one whose session is not as it was in the beginning is closed.
 ---@param clean boolean?
 function Pool:release(conn, clean)
   if conn.lost then return end
+  if conn.hooks.receiver then return conn:close() end
   local socket = clean and not self.closed and conn.ready and conn:detach()
   if not socket then return conn:close() end
   self.all[conn] = nil
@@ -222,6 +286,9 @@ end
 function Pool:each(fn)
   local list = {}
   for conn in pairs(self.all) do
+    list[#list + 1] = conn
+  end
+  for conn in pairs(self.receiving) do
     list[#list + 1] = conn
   end
   for i = 1, #list do

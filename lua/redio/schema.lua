@@ -181,6 +181,7 @@ local OPTIONS = {
     "a positive number of seconds, false for none, or a table of read and write"
   ),
   max_connections = COUNT,
+  max_receivers = COUNT,
   min_connections = COUNT_OR_NONE,
   pool_timeout = duration("a number of seconds (0: do not wait), or false to wait for ever", true, true),
   multiplex = BOOLEAN,
