@@ -156,7 +156,7 @@ function Feed:_care(waiter)
 end
 
 function Feed:_stay(waiter)
-  while true do
+  while not waiter.told do
     waiter.place:look(waiter)
     if waiter.told then return end
     if waiter.place.is_patient or not needs_care(self) or self:is_cared_for() then
@@ -356,6 +356,7 @@ function Feed:open(again)
     local conn, err = client._pool:receive(hooks_of(self))
     self._coming = nil
     if conn then return self:_adopt(conn) end
+    if self.closed then return nil end
     if not again or not M.passes(err) then return err end
     if not client.settings.retry then task.sleep(DISTANCE) end
   end

@@ -57,9 +57,12 @@ function Mailbox:_hand_out()
   end
 end
 
---- Gives each waiter what it can have.
+--- Gives each waiter what it can have. One that is woken by it and comes again stands in line like any other.
 function Mailbox:serve()
+  if self._serving then return end
+  self._serving = true
   self:_hand_out()
+  self._serving = false
   if self.messages:count() == 0 then
     if self.line.first and not self._expects() then self.feed:tell_line(self.line) end
   elseif self.line.first then
