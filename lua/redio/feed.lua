@@ -62,10 +62,9 @@ function Waiter:leave()
     self.place.line:leave(self)
     feed:_hold()
   end
-  if feed.turn == self then
-    feed.turn = false
-    feed:call_for_care()
-  end
+  local had_turn = feed.turn == self
+  if had_turn then feed.turn = false end
+  if had_turn or not self.told then feed:call_for_care() end -- (it may have been woken to take the turn)
 end
 
 Waiter.abandon, Waiter.__close = Waiter.leave, Waiter.leave
@@ -144,7 +143,17 @@ function Feed:_park(waiter)
   task.wait(waiter)
 end
 
+-- Ends the wait here when its task is to end: it may have been cancelled between being woken and running.
+local function check_cancelled(waiter)
+  if task.cancelling == 0 then return end
+  local ok, err = pcall(task.check_cancelled, waiter.thread)
+  if ok then return end
+  waiter:leave()
+  error(err, 0)
+end
+
 function Feed:_care(waiter)
+  check_cancelled(waiter)
   self.turn = waiter
   local ok, err = pcall(self.owner._restore, self.owner, waiter)
   if not ok then
