@@ -57,7 +57,7 @@ const char *redio_refuses_chain(lua_State *L, const redio_connection *c, const r
     return "private";
   if (p->replies && !lua_isyieldable(L))
     return "yield";
-  if (!(mode & REDIO_MODE_COLLECT) && p->values > REDIO_MAX_RESULTS)
+  if (!(mode & REDIO_MODE_LIST) && p->values > REDIO_MAX_RESULTS)
     return "results";
   if (c->choked || (c->max_out && redio_connection_queued(c) >= c->max_out))
     return "full";
