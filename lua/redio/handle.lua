@@ -343,7 +343,8 @@ end
 --- Forgets the queued commands.
 function methods:clear()
   local pipeline = self[2]
-  if pipeline and pipeline ~= BUSY then
+  if pipeline == BUSY then return self end -- nothing is queued
+  if pipeline then
     pipeline:clear()
     if not self._own then core.recycle(pipeline) end
   end
