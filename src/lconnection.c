@@ -311,7 +311,9 @@ static void make_room(lua_State *L) {
 static int finish_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
   uint32_t slot = c->first;
   int is_collected = chain->mode & REDIO_MODE_COLLECT;
-  int has_failed = !lua_isnil(L, AT_ERRORS) || (!is_collected && chain->values > REDIO_MAX_RESULTS);
+  int has_failed = !lua_isnil(L, AT_ERRORS);
+  if (!is_collected && chain->values + (unsigned)(lua_gettop(L) - AT_TOKEN) > REDIO_MAX_RESULTS)
+    has_failed = 1;
   if (has_failed) {
     if (!is_collected)
       spill(L, c, chain, AT_TOKEN);

@@ -4,6 +4,7 @@
 -- did the same, SELECT moved everybody to another database, and a key in the name was sent in upper case.
 
 local check = require "spec.support.check"
+local compat = require "redio.compat"
 local fake = require "spec.support.fake"
 local redio = require "redio"
 local server = require "spec.support.server"
@@ -87,7 +88,7 @@ describe("A command that is spelled in one text", function()
           redis():ping():await()
           local db = redis()
           pcall(function()
-            db:call(unpack and unpack(words) or table.unpack(words)):await()
+            db:call(compat.unpack(words)):await()
           end)
           for i = 1, 20 do
             assert.are.equal("token" .. i, redis():echo("token" .. i):await())
@@ -115,7 +116,8 @@ describe("A command that is spelled in one text", function()
 
   it("a subscription that reached a connection for commands all the same ends it", function()
     local peer = fake.start(function(_, words)
-      if words[1] == "ECHO" then return (">3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n$%d\r\n%s\r\n"):format(#words[2], words[2]) end
+      if words[1] ~= "ECHO" then return end
+      return (">3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n$%d\r\n%s\r\n"):format(#words[2], words[2])
     end)
     redio.run(function()
       local redis = redio.Redis(peer.url, { retry = false })
