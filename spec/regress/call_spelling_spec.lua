@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The table of commands knew "SUBSCRIBE", and not "SUBSCRIBE news": such a name went out as an unknown, harmless
--- command on the connection that all share. Every reply after it reached the caller of the one before, CLIENT REPLY SKIP
--- did the same, SELECT moved everybody to another database, and a key in the name was sent in upper case.
+-- command on the connection that all share. Every reply after it reached the caller of the one before, CLIENT REPLY
+-- SKIP did the same, SELECT moved everybody to another database, and a key in the name was sent in upper case.
 
 local check = require "spec.support.check"
 local compat = require "redio.compat"
@@ -55,8 +55,8 @@ describe("A command that is spelled in one text", function()
   end)
 
   local refused = {
-    "SUBSCRIBE news", "subscribe\tnews", " psubscribe  n*", "SSUBSCRIBE x", "MONITOR now", "UNSUBSCRIBE news", "PSYNC ? -1",
-    "SYNC now", "REPLCONF listening-port 1",
+    "SUBSCRIBE news", "subscribe\tnews", " psubscribe  n*", "SSUBSCRIBE x", "MONITOR now", "UNSUBSCRIBE news",
+    "PSYNC ? -1", "SYNC now", "REPLCONF listening-port 1",
   }
   for _, text in ipairs(refused) do
     it(("is refused where the command is: %q"):format(text), function()
