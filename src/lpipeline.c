@@ -212,14 +212,15 @@ static int lpipeline_claim(lua_State *L) {
   return 1;
 }
 
-/* pipeline:flags() -> private, readonly, blocking: whether it needs a connection of its own, may be
- * sent twice, may wait */
+/* pipeline:flags() -> private, readonly, blocking, mutes: whether it needs a connection of its own,
+ * may be sent twice, may wait, has a CLIENT REPLY in it */
 static int lpipeline_flags(lua_State *L) {
   const redio_pipeline *p = check_pipeline(L, 1);
   lua_pushboolean(L, redio_pipeline_is_private(p));
   lua_pushboolean(L, (p->all_flags & REDIO_READONLY) != 0);
   lua_pushboolean(L, (p->flags & REDIO_BLOCKING) != 0);
-  return 3;
+  lua_pushboolean(L, (p->flags & REDIO_MUTE) != 0);
+  return 4;
 }
 
 /* pipeline:session() -> in_multi, watching, dirty, quits, muted: as the queued commands will leave

@@ -2,6 +2,7 @@
 -- One chain's way over a connection and back: which connection it takes, what its wait may end with, and what
 -- becomes of the connection afterwards.
 
+local command = require "redio.command"
 local compat = require "redio.compat"
 local core = require "redio.core"
 local decode = require "redio.decode"
@@ -258,6 +259,33 @@ local function submit(self, conn, pipeline, mode, collected)
   end
 end
 
+-- A CLIENT REPLY that the server refuses answers where no answer is due, and every reply after it would be taken for
+-- another's. So before the first one a connection is asked whether it may: ON changes nothing.
+---@return boolean? ok
+---@return table? err why it may not
+local function may_mute(conn)
+  local probe = core.pipeline(true)
+  core.encode(probe, command.find("CLIENT REPLY").core, "ON")
+  local slot, why = conn:submit(probe, OWN)
+  if not slot then return nil, conn.lost or no_submission(why) end
+  local token, failed = conn:wait()
+  conn.may_mute = token == DONE
+  if token == DONE then return true end
+  if token == LOST then return nil, conn.lost end
+  if token == FAILED then return nil, errors.complete(failed[1], conn.address) end
+  return nil, task.interrupted(token)
+end
+
+-- Whether the chain may go where it is to go; raises when not.
+local function check_mute(self, conn, pipeline)
+  local _, _, _, mutes = pipeline:flags()
+  if not mutes or conn.may_mute then return end
+  local ok, err = may_mute(conn)
+  if ok then return end
+  forsake(self, conn, pipeline)
+  error(err, 0)
+end
+
 --- Sends the chain and waits; returns its results, or the list of them, as the mode says.
 function M.run(self, pipeline, mode, tries)
   if task.cancelling > 0 then task.check_cancelled((coroutine.running())) end
@@ -266,6 +294,7 @@ function M.run(self, pipeline, mode, tries)
   if not conn then return without_connection(self, pipeline, mode, tries, err) end
   local is_own = self._conn or conn.exclusive
   if conn.exclusive then patience(self, conn, pipeline) end
+  if is_own then check_mute(self, conn, pipeline) end
   local collected = has_list(mode) and { {}, {} } or false
   local slot = submit(self, conn, pipeline, is_own and mode + OWN or mode, collected)
   if slot == nil then return after_loss(self, is_own and conn, pipeline, mode, tries, conn.lost, false) end
