@@ -12,11 +12,11 @@ static const struct {
   const char *name;
   uint32_t flag;
 } flag_names[] = {
-    {"readonly", REDIO_READONLY}, {"blocking", REDIO_BLOCKING}, {"state", REDIO_STATE},
-    {"watch", REDIO_WATCH},       {"unwatch", REDIO_UNWATCH},   {"multi", REDIO_MULTI},
-    {"exec", REDIO_EXEC},         {"discard", REDIO_DISCARD},   {"nomulti", REDIO_NOMULTI},
-    {"mute", REDIO_MUTE},         {"private", REDIO_PRIVATE},   {"silent", REDIO_SILENT},
-    {"quit", REDIO_QUIT}};
+    {"readonly", REDIO_READONLY}, {"blocking", REDIO_BLOCKING},      {"state", REDIO_STATE},
+    {"watch", REDIO_WATCH},       {"unwatch", REDIO_UNWATCH},        {"multi", REDIO_MULTI},
+    {"exec", REDIO_EXEC},         {"discard", REDIO_DISCARD},        {"nomulti", REDIO_NOMULTI},
+    {"mute", REDIO_MUTE},         {"private", REDIO_PRIVATE},        {"silent", REDIO_SILENT},
+    {"quit", REDIO_QUIT},         {"sets_database", REDIO_DATABASE}, {"sets_name", REDIO_NAME}};
 
 static unsigned char shape_field(lua_State *L, int table) {
   const char *name;
@@ -235,6 +235,16 @@ static int lpipeline_session(lua_State *L) {
   return 5;
 }
 
+/* pipeline:leftovers() -> database, name, other: what the commands will have left on the connection
+ */
+static int lpipeline_leftovers(lua_State *L) {
+  const redio_session *s = &check_pipeline(L, 1)->now;
+  lua_pushboolean(L, s->dirty & REDIO_LEFT_DATABASE);
+  lua_pushboolean(L, s->dirty & REDIO_LEFT_NAME);
+  lua_pushboolean(L, s->dirty & REDIO_LEFT_OTHER);
+  return 3;
+}
+
 /* pipeline:wrap(multi) -> true, or false and why: MULTI in front of what is queued */
 static int lpipeline_wrap(lua_State *L) {
   redio_pipeline *p = check_pipeline(L, 1);
@@ -275,11 +285,17 @@ static int lpipeline_gc(lua_State *L) {
   return 0;
 }
 
-static const luaL_Reg methods[] = {{"clear", lpipeline_clear}, {"settle", lpipeline_settle},
-                                   {"reset", lpipeline_reset}, {"count", lpipeline_count},
-                                   {"flags", lpipeline_flags}, {"session", lpipeline_session},
-                                   {"wrap", lpipeline_wrap},   {"claim", lpipeline_claim},
-                                   {"__gc", lpipeline_gc},     {NULL, NULL}};
+static const luaL_Reg methods[] = {{"clear", lpipeline_clear},
+                                   {"settle", lpipeline_settle},
+                                   {"reset", lpipeline_reset},
+                                   {"count", lpipeline_count},
+                                   {"flags", lpipeline_flags},
+                                   {"session", lpipeline_session},
+                                   {"leftovers", lpipeline_leftovers},
+                                   {"wrap", lpipeline_wrap},
+                                   {"claim", lpipeline_claim},
+                                   {"__gc", lpipeline_gc},
+                                   {NULL, NULL}};
 
 static const luaL_Reg functions[] = {{"command", lcommand},
                                      {"pipeline", lpipeline},
