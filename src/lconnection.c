@@ -68,7 +68,8 @@ static void set_cell(lua_State *L, int waiters, uint32_t slot, int which) {
   lua_rawseti(L, waiters, cell(slot, which));
 }
 
-uint32_t redio_submit(lua_State *L, redio_connection *c, redio_pipeline *p, int mode, int waiters) {
+uint32_t redio_submit(lua_State *L, redio_stock *stock, redio_connection *c, redio_pipeline *p,
+                      int mode, int waiters) {
   uint32_t slot = redio_connection_next_slot(c);
   int is_own = mode & REDIO_MODE_OWN;
   if (p->closed_pieces)
@@ -80,7 +81,7 @@ uint32_t redio_submit(lua_State *L, redio_connection *c, redio_pipeline *p, int 
       set_cell(L, waiters, slot, CELL_RESULTS);
   }
   if (!is_own)
-    redio_restock(L, p);
+    redio_restock(L, stock, p);
   slot = redio_connection_submit(c, p, (unsigned char)mode, !is_own);
   if (!is_own)
     redio_blank(L, p);
@@ -112,7 +113,7 @@ static int lconnection_submit(lua_State *L) {
     lua_pushvalue(L, 2);
   if (mode & REDIO_MODE_COLLECT && p->replies)
     lua_pushvalue(L, 5);
-  slot = redio_submit(L, c, p, mode, 3);
+  slot = redio_submit(L, redio_stock_of(L), c, p, mode, 3);
   if (slot != REDIO_NO_CHAIN && !lua_isnil(L, 6)) {
     lua_pushvalue(L, 6);
     set_cell(L, 3, slot, CELL_WAITER); /* it is there already: this takes no memory */
