@@ -8,9 +8,9 @@
  *
  * Scan, then build: the scanner keeps integers only (where it stands, what is still open) and
  * resumes where it stopped: at most the 32 bytes of an unfinished header are read again, never a
- * payload or a line. A whole reply is then walked with `redio_token_next`, which trusts what the
- * scanner has validated, and given up with `redio_decoder_consume`. Until then its bytes stay where
- * they are, so a builder that runs out of memory may simply start again.
+ * payload or a line. A whole reply is then walked with `redio_token_next` (token.h), which trusts
+ * what the scanner has validated, and given up with `redio_decoder_consume`. Until then its bytes
+ * stay where they are, so a builder that runs out of memory may simply start again.
  *
  * A length from the wire reserves nothing. */
 #ifndef REDIO_DECODER_H
@@ -74,24 +74,5 @@ void redio_decoder_consume(redio_decoder *d);
 /* Why it is dead, one line without bytes of any payload ("protocol error: ..."); NULL while it is
  * not. */
 const char *redio_decoder_error(const redio_decoder *d);
-
-/* One step through a validated reply. */
-typedef struct redio_token {
-  unsigned char
-      type; /* + - : $ * _ # , ( ! = % ~ > ; and '.' for the end of a streamed aggregate */
-  unsigned char streamed; /* $ * % ~ of unknown length: chunks (type ';', the last one empty) or
-                             elements up to '.' follow */
-  const char *s; /* + - : its line; ( : its line without a plus; $ ! ; : its bytes; = : those behind
-                    "txt:" */
-  size_t len;
-  long long integer;        /* ':' the number; '#' 0 or 1 */
-  double number;            /* ',' */
-  unsigned long long count; /* * ~ > : elements; % : pairs */
-} redio_token;
-
-/* Reads the token at p and returns where the next one starts. Attributes are passed over, whole.
- * "$-1", "*-1" and "_" all read as type '_'. Fields that the type does not name are left as they
- * were. Never allocates. */
-const char *redio_token_next(const char *p, redio_token *t);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "lbind.h"
 #include "lvalue.h"
+#include "token.h"
 
 /* What the owner's table `waiters` holds for the chain of a slot, two to a slot. */
 enum {

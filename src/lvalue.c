@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "number.h"
+#include "token.h"
 #include "utf8.h"
 
 static int build_token(redio_builder *b, const redio_token *t, const redio_shape *shape,
