@@ -22,16 +22,19 @@ typedef enum redio_status { REDIO_DEAD = -1, REDIO_NEED_MORE = 0, REDIO_VALUE = 
 
 typedef struct redio_limits {
   unsigned long long max_bulk;     /* bytes of one string (and of one streamed string altogether) */
-  unsigned long long max_elements; /* elements of one aggregate; pairs of one map */
-  size_t max_line;                 /* bytes of a simple string, error, big number or double */
+  unsigned long long max_elements; /* elements of one aggregate; pairs of one map, or of all the
+                                      attributes before one value, an empty one as one */
+  unsigned long long max_line;     /* bytes of a simple string or an error: scripts and MONITOR make
+                                      long ones; of a double or big number 64 KiB at most */
   unsigned max_depth; /* aggregates within aggregates, attributes too; never above 10000 */
 } redio_limits;
 
-extern const redio_limits redio_default_limits; /* 512 MiB, 2^24, 64 KiB, 128 */
+extern const redio_limits redio_default_limits; /* 512 MiB, 2^24, 512 MiB, 128 */
 
 typedef struct redio_frame {
-  unsigned long long left; /* elements to come; for a streamed aggregate, elements so far */
-  unsigned char type;      /* '*', '%', '~', '>', '|' */
+  unsigned long long left;       /* elements to come; for a streamed aggregate, elements so far */
+  unsigned long long attributes; /* of an attribute: what it and those before it count */
+  unsigned char type;            /* '*', '%', '~', '>', '|' */
   unsigned char streamed;
   unsigned char kind_due; /* a push whose first element is still to come */
 } redio_frame;
@@ -46,11 +49,11 @@ typedef struct redio_decoder {
   /* private */
   unsigned char ready; /* a whole reply lies at the head */
   unsigned char dead;
-  unsigned char in_chunks;    /* inside a streamed string */
-  unsigned char attributed;   /* an attribute has just ended: a value must follow */
-  size_t scanned;             /* bytes of the line at pos already searched for its end */
-  unsigned long long chunked; /* bytes so far of the streamed string */
-  redio_frame *stack;         /* open aggregates, innermost last */
+  unsigned char in_chunks;       /* inside a streamed string */
+  unsigned long long attributes; /* pairs of those that have just ended: a value must follow */
+  size_t scanned;                /* bytes of the line at pos already searched for its end */
+  unsigned long long chunked;    /* bytes so far of the streamed string */
+  redio_frame *stack;            /* open aggregates, innermost last */
   unsigned depth, stack_cap;
   char error[128];
 } redio_decoder;
