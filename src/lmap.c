@@ -69,8 +69,8 @@ static void build_list(redio_builder *b, const redio_token *t, redio_pairing how
 /* Maps: a table by key, or, where a table cannot have one of the keys, a list of pairs. Which of
  * the two is known after the last key, and nothing may be built again by then: of maps within maps
  * each level would double the work. So entries are gathered in the order of the wire, and are put
- * into their places at the end. Pairs of bulk strings at the beginning (most maps are nothing else)
- * go into the table at once; where a bad key follows, these bytes alone are read a second time. */
+ * into their places at the end. Simple pairs at the beginning (most maps are nothing else) go into
+ * the table at once; where a bad key follows, these alone, which nest nothing, are read again. */
 
 /* An entry that is no pair has nil for its key. PLACE is there with REDIO_MODE_PLACES only. */
 enum { ENTRY_KEY = 1, ENTRY_VALUE, ENTRY_IS_PLACE };
@@ -110,6 +110,11 @@ static int is_key(lua_State *L) {
   }
 }
 
+static void push_value(redio_builder *b, const redio_token *t, const redio_shape *shape) {
+  if (!redio_build_token(b, t, shape, 1))
+    lua_pushboolean(b->L, 1);
+}
+
 /* The i-th entry, whose key has been read, into the list `entries`; whether a table may have it. */
 static int gather_entry(redio_builder *b, const redio_token *key, int is_pair,
                         const redio_shape *shape, int entries, int i) {
@@ -124,8 +129,7 @@ static int gather_entry(redio_builder *b, const redio_token *key, int is_pair,
   } else {
     lua_pushnil(b->L);
   }
-  if (!redio_build_token(b, &value, of, 1))
-    lua_pushboolean(b->L, 1);
+  push_value(b, &value, of);
   lua_rawseti(b->L, entries, entry_at(b, i, ENTRY_VALUE));
   lua_rawseti(b->L, entries, entry_at(b, i, ENTRY_KEY));
   if (b->mode & REDIO_MODE_PLACES) {
@@ -201,50 +205,84 @@ static void fill_list(redio_builder *b, int list, int n, int entries, int count)
   }
 }
 
-/* Whether bulk strings that are values of a map need no more than to be pushed. */
+/* Whether bulk strings are pushed just as they are. */
 static int has_plain_values(const redio_builder *b, const redio_shape *shape) {
-  return !shape->fields && !(b->mode & REDIO_MODE_PLACES) &&
+  return !shape->fields && !(b->mode & REDIO_MODE_TEXT) &&
          values_shape(shape)->kind <= REDIO_SHAPE_NAME;
 }
 
-/* The next pair of bulk strings onto the stack: 1, or 0 when what follows is none. */
-static int push_bulk_pair(redio_builder *b, int is_text) {
+static inline int push_bulk_pair(redio_builder *b) {
   size_t key_len, len;
   const char *key = redio_bulk_at(b->p, &key_len);
   const char *value = key ? redio_bulk_at(key + key_len + 2, &len) : NULL;
   if (!value)
     return 0;
   lua_pushlstring(b->L, key, key_len);
-  if (is_text)
-    redio_push_text(b->L, value, len);
-  else
-    lua_pushlstring(b->L, value, len);
+  lua_pushlstring(b->L, value, len);
   b->p = value + len + 2;
   return 1;
 }
 
-static int is_text(const redio_builder *b, const redio_shape *shape) {
-  return b->mode & REDIO_MODE_TEXT && values_shape(shape)->kind != REDIO_SHAPE_NAME;
+/* Holds nothing, and is no error, which would be remembered. */
+static int is_leaf(const redio_token *t) {
+  switch (t->type) {
+  case '$':
+  case '=':
+  case ':':
+  case '+':
+  case '_':
+  case '#':
+  case ',':
+  case '(':
+    return 1;
+  default:
+    return 0;
+  }
 }
 
-/* A run of pairs of bulk strings into the table; how many. */
-static int fill_bulks(redio_builder *b, int table, unsigned long long left,
-                      const redio_shape *shape) {
-  int n = 0, text = is_text(b, shape);
-  for (; left && push_bulk_pair(b, text); left--, n++)
+static int push_leaf_pair(redio_builder *b, const redio_shape *shape) {
+  const char *start = b->p;
+  const redio_shape *of;
+  redio_token t;
+  b->p = redio_token_next(start, &t);
+  if (is_leaf(&t) && t.type != '_') {
+    redio_build_token(b, &t, &redio_any_name, 1);
+    of = field_shape(b->L, shape);
+    b->p = redio_token_next(b->p, &t);
+    if (is_key(b->L) && is_leaf(&t)) {
+      push_value(b, &t, of);
+      return 1;
+    }
+    lua_pop(b->L, 1);
+  }
+  b->p = start;
+  return 0;
+}
+
+/* The next pair onto the stack, when neither half can hold anything and the key is good: 1, or 0.
+ */
+static inline int push_simple_pair(redio_builder *b, const redio_shape *shape, int is_plain) {
+  return (is_plain && push_bulk_pair(b)) || push_leaf_pair(b, shape);
+}
+
+/* A run of simple pairs, at most so many, into the table; how many. */
+static int fill_simple(redio_builder *b, int table, unsigned long long most,
+                       const redio_shape *shape) {
+  int n = 0, is_plain = has_plain_values(b, shape);
+  for (; most && push_simple_pair(b, shape, is_plain); most--, n++)
     lua_rawset(b->L, table);
   return n;
 }
 
 /* The same run once more, into a list of pairs. */
-static void list_bulks(redio_builder *b, const char *start, int list, int count,
-                       const redio_shape *shape) {
+static void list_simple(redio_builder *b, const char *start, int list, int count,
+                        const redio_shape *shape) {
   const char *end = b->p;
-  int n = 0, text = is_text(b, shape);
+  int n = 0, is_plain = has_plain_values(b, shape);
   b->p = start;
   while (n < count) {
     lua_createtable(b->L, 2, 0);
-    push_bulk_pair(b, text);
+    push_simple_pair(b, shape, is_plain);
     lua_rawseti(b->L, -3, 2);
     lua_rawseti(b->L, -2, 1);
     lua_rawseti(b->L, list, ++n);
@@ -256,13 +294,14 @@ static void build_map(redio_builder *b, const redio_token *t, const redio_shape 
                       redio_pairing how) {
   const char *start = b->p;
   unsigned long long left = pairs_count(t, how);
-  int table, list, entries, more, bulks = 0, count = 0, is_table = 1;
+  int table, list, entries, more, simple = 0, count = 0, is_table = 1;
   redio_token key;
   luaL_checkstack(b->L, 10, "reply");
   lua_createtable(b->L, 0, redio_small(left));
   table = lua_gettop(b->L);
-  if (how == PAIRS_FLAT && !t->streamed && has_plain_values(b, shape))
-    left -= (unsigned long long)(bulks = fill_bulks(b, table, left, shape));
+  if (how == PAIRS_FLAT && !t->streamed && !(b->mode & REDIO_MODE_PLACES))
+    simple = fill_simple(b, table, left, shape);
+  left -= (unsigned long long)simple;
   if (!left && !t->streamed)
     return;
   lua_createtable(b->L, redio_small((unsigned long long)entry_at(b, redio_small(left), 0)), 0);
@@ -275,10 +314,10 @@ static void build_map(redio_builder *b, const redio_token *t, const redio_shape 
     else
       fill_table(b, table, entries, count);
   } else {
-    lua_createtable(b->L, bulks + count, 0);
+    lua_createtable(b->L, simple + count, 0);
     list = table + 2;
-    list_bulks(b, start, list, bulks, shape);
-    fill_list(b, list, bulks, entries, count);
+    list_simple(b, start, list, simple, shape);
+    fill_list(b, list, simple, entries, count);
     lua_replace(b->L, table);
   }
   lua_settop(b->L, table);
