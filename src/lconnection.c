@@ -6,6 +6,7 @@
 
 #include "lbind.h"
 #include "lvalue.h"
+#include "token.h"
 
 /* What the owner's table `waiters` holds for the chain of a slot, two to a slot. */
 enum {
@@ -385,6 +386,14 @@ static void take_reply(lua_State *L, redio_connection *c, redio_chain *chain) {
   }
 }
 
+/* nil and why: a message has more elements than a call may return. */
+static int refuse_push(lua_State *L) {
+  lua_settop(L, AT_WAITERS);
+  lua_pushnil(L);
+  lua_pushfstring(L, "protocol error: a push of more than %d elements", REDIO_MAX_RESULTS);
+  return 2;
+}
+
 /* false, true and the elements of a message; false, false and any other reply that nobody asked for
  */
 static int take_push(lua_State *L, redio_connection *c) {
@@ -401,8 +410,10 @@ static int take_push(lua_State *L, redio_connection *c) {
   lua_pushboolean(L, t.type == '>' || (c->receiver && t.type == '*' && !t.streamed));
   if (lua_toboolean(L, -1)) {
     b.p = redio_token_next(b.p, &t);
-    luaL_checkstack(L, t.count < 200 ? (int)t.count + 8 : 208, "push");
-    for (left = t.count < 200 ? t.count : 200; left; left--)
+    if (t.count > REDIO_MAX_RESULTS)
+      return refuse_push(L);
+    luaL_checkstack(L, (int)t.count + 8, "push");
+    for (left = t.count; left; left--)
       redio_build(&b, &name, 1);
   } else {
     redio_build(&b, &name, 1);
