@@ -166,8 +166,8 @@ describe("make", function()
   end)
 
   it("refuses a Lua that redio is not for before it compiles anything, and says which would do", function()
-    succeed("mkdir -p '%s/include' && echo '#define LUA_VERSION_NUM 501' >'%s/include/lua.h' && touch '%s/include/lauxlib.h'",
-      directory, directory, directory)
+    succeed("mkdir -p '%s/include' && touch '%s/include/lauxlib.h'", directory, directory)
+    write(directory .. "/include/lua.h", "#define LUA_VERSION_NUM 501\n")
     for _, way in ipairs(WAYS) do
       local ok, output = compile.shell(way[2]("build", ("LUA_INCDIR='%s/include' BUILD='%s/build'"):format(directory,
         directory)))

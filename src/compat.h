@@ -7,7 +7,8 @@
 #include <lua.h>
 
 #if LUA_VERSION_NUM == 502 || (LUA_VERSION_NUM < 502 && !defined(LUA_OK))
-#error "PUC Lua 5.1 and 5.2 are not enough; LuaJIT 2.1 is, by its headers: LUA_INCDIR= names their directory"
+#error                                                                                             \
+    "PUC Lua 5.1 and 5.2 are not enough; LuaJIT 2.1 is, by its headers: LUA_INCDIR= names their directory"
 #endif
 
 /* Most values that one await may return: what a Lua stack can hold beside its other frames. */

@@ -29,25 +29,40 @@ static int encode_number(lua_State *L, redio_pipeline *p, int i) {
   return redio_pipeline_arg(p, text, len);
 }
 
-static int token_at(lua_State *L, const redio_variant *v, int first, int top) {
-  int i;
-  for (i = first + v->from - 1; i <= top; i++) {
-    size_t len;
-    const char *s = lua_type(L, i) == LUA_TSTRING ? lua_tolstring(L, i, &len) : NULL;
-    if (s && redio_is_word(v->token, v->token_len, s, len))
-      return 1;
-  }
-  return 0;
+/* A word counts where the options are, and where it is no other option's argument: in `SET k get`
+ * it is the value, in `ZUNION 1 withscores` a key, in `HSCAN k 0 MATCH novalues` a pattern. */
+static int options_begin(lua_State *L, const redio_variants *v, int first, int top) {
+  int begin = first + v->from - 1, numkeys = first + v->numkeys - 1;
+  lua_Number keys = v->numkeys && numkeys <= top ? lua_tonumber(L, numkeys) : 0;
+  return keys > 0 && keys <= top ? begin + (int)keys : begin;
+}
+
+static const redio_option *option_at(lua_State *L, const redio_variants *v, int i) {
+  size_t len;
+  const redio_option *o = v->options, *end = o + v->count;
+  const char *s = lua_type(L, i) == LUA_TSTRING ? lua_tolstring(L, i, &len) : NULL;
+  for (; s && o < end; o++)
+    if (redio_is_word(o->word, o->len, s, len))
+      return o;
+  return NULL;
 }
 
 static unsigned char choose_shape(lua_State *L, const redio_command *c, int first, int top) {
-  int k;
-  for (k = 0; k < c->variants_count; k++) {
-    const redio_variant *v = c->variants + k;
-    if (v->token_len ? token_at(L, v, first, top) : top - first + 1 == v->argc)
-      return v->shape;
+  const redio_variants *v = &c->variants;
+  unsigned decides = v->shaped;
+  int i;
+  if (v->argc == top - first + 2)
+    return v->argc_shape;
+  for (i = options_begin(L, v, first, top); i <= top; i++) {
+    const redio_option *o = option_at(L, v, i);
+    if (!o && v->leading)
+      break;
+    if (o && o < v->options + decides)
+      decides = (unsigned)(o - v->options);
+    if (o)
+      i += o->takes;
   }
-  return c->shape;
+  return decides < v->shaped ? v->options[decides].shape : c->shape;
 }
 
 /* 1: all of them can be sent as they are; 0: Lua has to help; -1: one cannot be sent, a message is
@@ -84,7 +99,7 @@ static const char *reply_argument(lua_State *L, const redio_command *c, int firs
 }
 
 static unsigned char shape_of(lua_State *L, const redio_command *c, int first, int top) {
-  return c->variants_count ? choose_shape(L, c, first, top) : c->shape;
+  return c->varies ? choose_shape(L, c, first, top) : c->shape;
 }
 
 static int encode_argument(lua_State *L, redio_pipeline *p, int i) {
