@@ -208,7 +208,7 @@ end })
 -- No socket, no clock, no thread, no locale: what is left of the standard library.
 local pure_headers = set([[assert.h errno.h float.h inttypes.h limits.h math.h stdarg.h stdbool.h
   stddef.h stdint.h stdio.h stdlib.h string.h]])
-local process_headers = set("fcntl.h signal.h unistd.h sys/epoll.h")
+local process_headers = set("fcntl.h signal.h unistd.h sys/epoll.h sys/un.h")
 local lua_headers = set("lua.h lauxlib.h lualib.h luajit.h")
 
 local function check_include(path, number, header, quotes)

@@ -2,6 +2,7 @@
 -- URLs: where the server is, who we are to it, and options in the query. Whatever is wrong raises a string without
 -- a position. It names the part, never its text: the text may be a password that nobody has percent-encoded.
 
+local core = require "redio.core"
 local schema = require "redio.schema"
 local text = require "redio.text"
 
@@ -131,6 +132,8 @@ local function read_socket(path)
     fail("the path of the socket is missing, as in redis+unix:///run/redis.sock")
   elseif socket:find("\0", 1, true) then
     fail("the path has a NUL in it")
+  elseif #socket > core.socket_path_max then
+    fail("the path of the socket has %d bytes, and a socket's can have %d at most", #socket, core.socket_path_max)
   end
   return socket
 end
