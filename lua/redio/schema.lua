@@ -326,14 +326,11 @@ function M.from_value(name, value)
 end
 
 ---An option out of a URL's query.
----@param name string
+---@param name string one that `knows` knows
 ---@param word string
 ---@return string place, any value
 function M.from_text(name, word)
   local kind, place = find(name)
-  if not kind then
-    unknown(name, M.names, "")
-  end
   if not kind.read then
     fail("option %s cannot be given in a URL, only in the table of options", text.quote(name))
   end
