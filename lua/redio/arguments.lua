@@ -349,7 +349,7 @@ function M.timeout(entry, n, list)
     at = place and place + 1
   end
   local value = at and tonumber(list[at])
-  return value and value * rule.unit
+  return value and value >= 0 and value * rule.unit or nil -- (less than that the server refuses)
 end
 
 return M

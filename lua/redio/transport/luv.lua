@@ -117,12 +117,35 @@ local function close(handle, quiet)
   if #doomed == 1 then pcall(start_sweeper) end -- (fails while the Lua state is being closed, which closes all)
 end
 
---- Calls `fn` once, `seconds` from now.
+-- Milliseconds: what any luv takes, as an integer of Lua's; on some LuaJITs these have 32 bits.
+local LONGEST = 0x7fffffff
+
+-- By timers of the longest kind one after the other; for ever, when there is no end to `ms`.
+local function start_long_timer(timer, ms, fn)
+  local left = ms
+  local function step()
+    if left <= 0 then
+      close(timer, "stop")
+      return fn()
+    end
+    local part = math.min(left, LONGEST)
+    left = left - part
+    timer:start(part, 0, step)
+  end
+  step()
+end
+
+--- Calls `fn` once, `seconds` from now: any number of them from 0 on, math.huge among them.
 ---@return table timer for `stop_timer`
 function M.start_timer(seconds, fn)
   local timer = uv.new_timer()
   uv.update_time()
-  timer:start(math.ceil(seconds * 1000), 0, function()
+  local ms = math.ceil(seconds * 1000.0) -- (of an integer 1000 times as much may be less than nothing)
+  if ms > LONGEST then
+    start_long_timer(timer, ms, fn)
+    return timer
+  end
+  timer:start(ms, 0, function()
     close(timer, "stop")
     fn()
   end)
