@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Times longer than the loop can count, and the shortest: 1e16 s were "number has no integer representation" on Lua 5.4,
--- lost the chain that waited, and as a health_check_interval ended the process.
+-- Times longer than the loop can count, and the shortest: on Lua 5.4 1e16 s were "number has no integer
+-- representation", lost the chain that waited, and as a health_check_interval ended the process.
 
 local check = require "spec.support.check"
 local child = require "spec.support.child"

@@ -5,6 +5,7 @@
 -- from here may raise, but for `uncaught`, which does it on purpose.
 
 local compat = require "redio.compat"
+local connecting = require "redio.transport.luv_connect"
 local core = require "redio.core"
 local text = require "redio.text"
 
@@ -309,93 +310,9 @@ function Socket:close()
   close(self._handle, "read_stop")
 end
 
----@class redio.luv.Attempt a connection that is being made
-local Attempt = {}
-Attempt.__index = Attempt
-
-function Attempt:_finish(socket, err)
-  local done = self._done
-  self._done = nil
-  if done then done(socket, err) elseif socket then socket:close() end
-end
-
---- Gives up; `done` is not called any more.
-function Attempt:cancel()
-  self._done = nil
-  close(self._handle)
-end
-
-function Attempt:_connected(handle, err)
-  self._handle = nil
-  if not self._done then return close(handle) end
-  if not err then return self:_finish(new_socket(handle)) end
-  close(handle)
-  self._error = reason(err)
-  self:_next()
-end
-
---- Tries the next address of the name.
-function Attempt:_next()
-  local address = table.remove(self._addresses, 1)
-  if not address then return self:_finish(nil, self._error) end
-  local handle = guard(uv.new_tcp())
-  self._handle = handle
-  local ok, err = handle:connect(address, self._port, function(failure)
-    if not failure then
-      handle:nodelay(true)
-      handle:keepalive(true, 60)
-    end
-    self:_connected(handle, failure)
-  end)
-  if not ok then self:_connected(handle, err) end
-end
-
-local function is_number(host)
-  return host:find(":", 1, true) or host:find "^%d+%.%d+%.%d+%.%d+$"
-end
-
-function Attempt:_resolve(host)
-  if is_number(host) then
-    self._addresses = { host }
-    return self:_next()
-  end
-  uv.getaddrinfo(host, nil, { socktype = "stream" }, function(err, found)
-    if not self._done then return end
-    -- a machine without a hosts file has a loopback all the same (RFC 6761, 6.3)
-    if err and host:lower() == "localhost" then err, found = nil, { { addr = "127.0.0.1" }, { addr = "::1" } } end
-    if err then return self:_finish(nil, reason(err)) end
-    self._addresses = {}
-    for i = 1, #found do
-      self._addresses[i] = found[i].addr
-    end
-    self._error = "name has no address"
-    self:_next()
-  end)
-end
-
-function Attempt:_open_path(path)
-  local handle = guard(uv.new_pipe(false))
-  self._handle = handle
-  local _, err = handle:connect(path, function(failure)
-    self:_connected(handle, failure)
-  end)
-  if err then self:_connected(handle, err) end
-end
-
---- Connects to `{host=, port=}`, each address of the name in turn, or to `{path=}`.
----@param address table
----@param done fun(socket: redio.luv.Socket?, reason: string?) called once, never before this returns
----@return redio.luv.Attempt
-function M.connect(address, done)
-  local attempt = setmetatable({ _done = done, _port = address.port, _addresses = {} }, Attempt)
-  M.defer(function()
-    if not attempt._done then return end
-    local ok, err = pcall(function()
-      if address.path then attempt:_open_path(address.path) else attempt:_resolve(address.host) end
-    end)
-    if not ok then attempt:_finish(nil, tostring(err)) end
-  end)
-  return attempt
-end
+M.connect = connecting(uv, {
+  new_socket = new_socket, guard = guard, close = close, reason = reason, defer = M.defer, start_timer = M.start_timer,
+  stop_timer = M.stop_timer,
+})
 
 return M
