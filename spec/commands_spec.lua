@@ -19,7 +19,7 @@ end
 local FLAGS = {
   readonly = true, write = true, blocking = true, state = true, private = true, nomulti = true, mute = true,
   watch = true, unwatch = true, multi = true, exec = true, discard = true, secret = true, container = true,
-  quit = true,
+  quit = true, sets_database = true, sets_name = true,
 }
 local FIELDS = {
   reply = "string", refused = "string", variants = "table", timeout = "table", keys = "table", args = "table",

@@ -15,11 +15,13 @@ enum {
   REDIO_MULTI = 1 << 5,
   REDIO_EXEC = 1 << 6,
   REDIO_DISCARD = 1 << 7,
-  REDIO_NOMULTI = 1 << 8,  /* cannot be queued: its reply would not be +QUEUED */
-  REDIO_MUTE = 1 << 9,     /* CLIENT REPLY: decides whether replies come at all */
-  REDIO_PRIVATE = 1 << 10, /* must not stand behind the commands of others */
-  REDIO_SILENT = 1 << 11,  /* answered by messages, if at all */
-  REDIO_QUIT = 1 << 12     /* the server hangs up after it */
+  REDIO_NOMULTI = 1 << 8,   /* cannot be queued: its reply would not be +QUEUED */
+  REDIO_MUTE = 1 << 9,      /* CLIENT REPLY: decides whether replies come at all */
+  REDIO_PRIVATE = 1 << 10,  /* must not stand behind the commands of others */
+  REDIO_SILENT = 1 << 11,   /* answered by messages, if at all */
+  REDIO_QUIT = 1 << 12,     /* the server hangs up after it */
+  REDIO_DATABASE = 1 << 13, /* the state that it leaves is the database */
+  REDIO_NAME = 1 << 14      /* the state that it leaves is the connection's name */
 };
 
 #define REDIO_OPTIONS_MAX 12

@@ -12,6 +12,7 @@
 --   blocking   may wait on the server, for `timeout`: the argument `at`, or the one behind `token` (and
 --              only when that is given), in `unit` seconds; 0 is for ever
 --   state      leaves state on its connection     private    must not queue behind other commands
+--   sets_database, sets_name                      that state is no more than this, and can be undone
 --   quit       the server hangs up after it
 --   nomulti    cannot stand between MULTI and EXEC; mute: decides whether replies come
 --   watch unwatch multi exec discard              the one command of that name
@@ -57,7 +58,7 @@ return {
   ["ACL USERS"] = { reply = "names", readonly = true },
   ["ACL WHOAMI"] = { reply = "name", readonly = true },
   APPEND = { reply = "value", write = true, keys = { 1 } },
-  ASKING = { reply = "nothing", state = true },
+  ASKING = { reply = "nothing" },
   AUTH = { reply = "nothing", state = true, secret = true },
   BGREWRITEAOF = { reply = "name" },
   BGSAVE = { reply = "name", options = { after = 0, "SCHEDULE", "CANCEL" } },
@@ -119,7 +120,7 @@ return {
   ["CLIENT PAUSE"] = { reply = "nothing", options = { after = 1, "WRITE", "ALL" } },
   ["CLIENT REPLY"] = { reply = "nothing", state = true, nomulti = true, mute = true },
   ["CLIENT SETINFO"] = { reply = "nothing", state = true },
-  ["CLIENT SETNAME"] = { reply = "nothing", state = true },
+  ["CLIENT SETNAME"] = { reply = "nothing", state = true, sets_name = true },
   ["CLIENT TRACKING"] = {
     reply = "nothing", state = true,
     options = { after = 1, "REDIRECT=client_id", "PREFIX+=prefix", "BCAST", "OPTIN", "OPTOUT", "NOLOOP" },
@@ -450,8 +451,8 @@ return {
   },
   QUIT = { reply = "nothing", state = true, nomulti = true, quit = true },
   RANDOMKEY = { reply = "name", readonly = true },
-  READONLY = { reply = "nothing", state = true },
-  READWRITE = { reply = "nothing", state = true },
+  READONLY = { reply = "nothing" },
+  READWRITE = { reply = "nothing" },
   RENAME = { reply = "nothing", write = true, keys = { 1, 2 } },
   RENAMENX = { reply = "boolean", write = true, keys = { 1, 2 } },
   REPLCONF = { reply = "nothing", refused = "it makes a replica of the connection" },
@@ -484,7 +485,7 @@ return {
   ["SCRIPT SHOW"] = { reply = "name", readonly = true },
   SDIFF = { reply = "value", readonly = true, keys = { 1, -1 }, args = { names = 1 } },
   SDIFFSTORE = { reply = "value", write = true, keys = { 1, -1 }, args = { names = 1 } },
-  SELECT = { reply = "nothing", state = true },
+  SELECT = { reply = "nothing", state = true, sets_database = true },
   SENTINEL = { reply = "name", container = true },
   ["SENTINEL CKQUORUM"] = { reply = "name", readonly = true },
   ["SENTINEL CONFIG"] = {
