@@ -180,6 +180,22 @@ describe("make", function()
   end)
 end)
 
+describe("tools/nginx.sh", function()
+  it("builds with nginx's own headers, whatever the make that runs it was told", function()
+    if not uv.fs_stat "build/nginx/nginx" then
+      pending "nginx is not here"
+      return
+    end
+    local log = directory .. "/log"
+    write(directory .. "/make", ('#!/bin/sh\necho "$@" >%s\n'):format(log))
+    succeed("chmod +x '%s/make'", directory)
+    succeed("%s LUA_INCDIR=/wrong MAKE='%s/make' tools/nginx.sh", FRESH, directory)
+    local told = read(log)
+    assert.matches("LUA=%S*build/nginx/luajit BUILD=build/nginx LUA_INCDIR=%S+luajit", told)
+    assert.is_nil(told:find("/wrong", 1, true))
+  end)
+end)
+
 describe("examples/embed", function()
   it("asks for luv by the version of LUA, however that is given", function()
     for _, way in ipairs(WAYS) do

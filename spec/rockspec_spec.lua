@@ -101,7 +101,7 @@ describe("an installed redio", function()
     file:close()
     local rocks, install = {}, nil
     for line in section:gmatch("[^\n]+") do
-      local command = (line:match("`(luarocks [^`]*)`") or line):gsub("%s*#.*$", "")
+      local command = line:gsub("%s*#.*$", "")
       if command:find("^luarocks ") then
         rocks[#rocks + 1] = command
       elseif command:find("^make ") then
@@ -170,7 +170,7 @@ describe("an installed redio", function()
       return
     end
     local rocks, install = readme()
-    assert.equal(2, #rocks)
+    assert.is_true(#rocks > 0)
     local here = clone()
     for number, command in ipairs(rocks) do
       local config, root = tree .. "/config.lua", ("%s/root%d"):format(tree, number)
