@@ -38,38 +38,43 @@ static unsigned char small_field(lua_State *L, int table, const char *name) {
   return (unsigned char)(n > 0 && n < 255 ? n : 0);
 }
 
-static void read_variant(lua_State *L, redio_variant *v) {
-  int table = lua_gettop(L);
-  size_t len = 0;
-  const char *token;
-  luaL_checktype(L, table, LUA_TTABLE);
-  v->shape = shape_field(L, table);
-  v->argc = small_field(L, table, "argc");
-  v->from = small_field(L, table, "from");
-  if (!v->from)
-    v->from = 1;
+static void read_option(lua_State *L, int table, redio_option *o) {
+  size_t len;
+  const char *word;
   lua_getfield(L, table, "token");
-  token = lua_tolstring(L, -1, &len);
-  if (len >= REDIO_TOKEN_MAX)
-    luaL_error(L, "variant '%s' is too long", token);
-  if (token)
-    memcpy(v->token, token, len);
-  v->token_len = (unsigned char)len;
-  lua_pop(L, 2);
+  word = luaL_checklstring(L, -1, &len);
+  if (len >= REDIO_OPTION_MAX)
+    luaL_error(L, "token '%s' is too long", word);
+  memcpy(o->word, word, len);
+  o->len = (unsigned char)len;
+  o->takes = small_field(L, table, "takes");
+  o->shape = shape_field(L, table);
+  lua_pop(L, 1);
 }
 
 static void read_variants(lua_State *L, redio_command *c) {
+  redio_variants *v = &c->variants;
   size_t i, n;
+  int table;
   lua_getfield(L, 1, "variants");
-  if (lua_istable(L, -1)) {
-    n = lua_rawlen(L, -1);
-    if (n > REDIO_VARIANTS_MAX)
-      luaL_error(L, "more than %d variants", REDIO_VARIANTS_MAX);
+  table = lua_gettop(L);
+  if (lua_istable(L, table)) {
+    v->argc = small_field(L, table, "argc");
+    v->argc_shape = shape_field(L, table);
+    v->from = small_field(L, table, "from");
+    v->numkeys = small_field(L, table, "numkeys");
+    v->leading = small_field(L, table, "leading");
+    v->shaped = small_field(L, table, "shaped");
+    n = lua_rawlen(L, table);
+    if (n > REDIO_OPTIONS_MAX)
+      luaL_error(L, "more than %d options", REDIO_OPTIONS_MAX);
     for (i = 0; i < n; i++) {
-      lua_rawgeti(L, -1, (int)i + 1);
-      read_variant(L, c->variants + i);
+      lua_rawgeti(L, table, (int)i + 1);
+      read_option(L, table + 1, v->options + i);
+      lua_pop(L, 1);
     }
-    c->variants_count = (unsigned char)n;
+    v->count = (unsigned char)n;
+    c->varies = 1;
   }
   lua_pop(L, 1);
 }

@@ -259,7 +259,7 @@ int redio_pipeline_plain(redio_pipeline *p, const redio_command *c, const redio_
                          unsigned count, size_t bytes) {
   char *to;
   unsigned i;
-  if (!is_usual(p, c) || c->variants_count)
+  if (!is_usual(p, c) || c->varies)
     return 1;
   p->out.tail = p->out.head + p->closed_out;
   to = redio_buf_reserve(&p->out, c->words_len + bytes + (count + 1) * REDIO_NUMBER_MAX);

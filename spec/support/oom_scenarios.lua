@@ -390,7 +390,8 @@ add("command and text", function()
   return {}
 end, function(state)
   state.command = core.command {
-    name = "CONFIG GET", reply = "map", variants = { { token = "WITHSCORES", from = 2, reply = "scored" } },
+    name = "CONFIG GET", reply = "map",
+    variants = { from = 2, shaped = 1, { token = "WITHSCORES", reply = "scored" }, { token = "MATCH", takes = 1 } },
   }
   state.text = core.strdecode("\255\254" .. "abc")
   state.bytes = core.strencode(state.text)
