@@ -278,7 +278,8 @@ local function check_end(state, i)
     assert((kind(i) == 1 and first or first[1]) == "mark " .. i, "another's reply")
   elseif token == core.FAILED then
     assert(kind(i) == 2 and first[1].code == "ERR", "another's error")
-    assert(second == 3 or second == "mark " .. i, "another's reply")
+    assert(first.count == 3 and first.values == #second and table.concat(second, "|", 1, 1) == "mark " .. i,
+      "another's reply")
   else
     assert(token == false or token == core.LOST, "a stranger's token")
   end
