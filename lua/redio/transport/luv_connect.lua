@@ -73,9 +73,32 @@ local function addresses_of(host, err, found)
   return addresses[1] and addresses, "name has no address"
 end
 
+-- host -> the functions that wait for its addresses. A name is looked up once at a time, for all attempts: while a name
+-- server is silent each lookup holds one of libuv's threads, of which there are four, and the process's file I/O has no
+-- others.
+local lookups = {}
+
+local function look_up(host, found)
+  local waiting = lookups[host]
+  if waiting then
+    waiting[#waiting + 1] = found
+    return
+  end
+  waiting = { found }
+  lookups[host] = waiting
+  local function tell(...)
+    lookups[host] = nil
+    for i = 1, #waiting do
+      waiting[i](...)
+    end
+  end
+  local _, err = uv.getaddrinfo(host, nil, { socktype = "stream" }, tell)
+  if err then tell(err) end
+end
+
 function Attempt:_resolve(host, port)
   if is_number(host) then return self:_try({ host }, open_address(port)) end
-  uv.getaddrinfo(host, nil, { socktype = "stream" }, function(...)
+  look_up(host, function(...)
     if not self._done then return end
     local addresses, why = addresses_of(host, ...)
     if not addresses then return self:_finish(nil, why) end
