@@ -2,8 +2,9 @@
 /* The usual command on its usual way: what is done for every one of them, in as few steps as it
  * takes. Whatever is not usual is left to Lua, which starts again from the beginning.
  *
- * To C a handle is a table {client, pipeline or nil or false, true when something is set}, and a
- * client {connection that is ready or false, its waiters}. */
+ * To C a handle is a table {client, its queue, true when something is set}, and a client
+ * {connection that is ready or false, its waiters}. The queue is a pipeline; nil or false while
+ * nothing is queued; or BUSY while a coroutine waits for what was. */
 #include "lbind.h"
 #include "lvalue.h"
 
@@ -18,16 +19,16 @@ enum { CLIENT_CONNECTION = 1, CLIENT_WAITERS = 2 };
  * change of it would be two calls. */
 enum { AT_STOCK = 1, AT_LIST = 2, AT_OWN = 3 };
 
-typedef struct redio_stock {
+struct redio_stock {
   int count;
   int cancelling;                           /* tasks that are to be cancelled when they next wait */
   redio_pipeline *pipelines[MOST_IN_STOCK]; /* what is in the list */
-} redio_stock;
+};
 
-static redio_stock *stock_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(AT_STOCK)); }
+redio_stock *redio_stock_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(AT_STOCK)); }
 
 redio_pipeline *redio_lend(lua_State *L) {
-  redio_stock *stock = stock_of(L);
+  redio_stock *stock = redio_stock_of(L);
   if (!stock->count)
     return redio_new_pipeline(L);
   lua_rawgeti(L, lua_upvalueindex(AT_LIST), stock->count);
@@ -36,8 +37,7 @@ redio_pipeline *redio_lend(lua_State *L) {
   return stock->pipelines[stock->count];
 }
 
-void redio_restock(lua_State *L, redio_pipeline *p) {
-  redio_stock *stock = stock_of(L);
+void redio_restock(lua_State *L, redio_stock *stock, redio_pipeline *p) {
   if (stock->count < MOST_IN_STOCK) {
     lua_rawseti(L, lua_upvalueindex(AT_LIST), stock->count + 1);
     stock->pipelines[stock->count++] = p;
@@ -62,7 +62,7 @@ static int llend(lua_State *L) {
 static int lrecycle(lua_State *L) {
   redio_pipeline *p = check_pipeline(L, 1);
   lua_settop(L, 1);
-  redio_restock(L, p);
+  redio_restock(L, redio_stock_of(L), p);
   redio_blank(L, p);
   return 0;
 }
@@ -70,11 +70,16 @@ static int lrecycle(lua_State *L) {
 /* cancelling(n): so many more tasks are to be cancelled when they next wait; until that is none
  * again, send leaves every await to Lua */
 static int lcancelling(lua_State *L) {
-  stock_of(L)->cancelling += (int)luaL_checkinteger(L, 1);
+  redio_stock_of(L)->cancelling += (int)luaL_checkinteger(L, 1);
   return 0;
 }
 
 /* ---- handle, queue, send ---- */
+
+/* BUSY. Starts with an address, as whatever redio_own looks at does. */
+static const void *const busy = &busy;
+
+static void push_busy(lua_State *L) { lua_pushlightuserdata(L, (void *)(size_t)&busy); }
 
 /* What handles(metatable) makes: new(client) -> a handle */
 static int lnew_handle(lua_State *L) {
@@ -94,13 +99,15 @@ static int lhandles(lua_State *L) {
   return 1;
 }
 
-/* The handle's pipeline, on top; one is lent to it when it has none. NULL when something is set. */
+/* The handle's pipeline, on top; one is lent to it when it has none. NULL when something is set, or
+ * when another coroutine waits for what was queued. */
 static redio_pipeline *pipeline_of_handle(lua_State *L) {
+  const void *const *queue;
   redio_pipeline *p;
   lua_rawgeti(L, 1, HANDLE_PIPELINE);
-  p = redio_own(L, -1, &redio_pipeline_tag);
-  if (p)
-    return p;
+  queue = lua_touserdata(L, -1);
+  if (queue)
+    return *queue == &redio_pipeline_tag ? (redio_pipeline *)(size_t)queue : NULL;
   lua_rawgeti(L, 1, HANDLE_IS_SET);
   if (lua_toboolean(L, -1))
     return NULL;
@@ -118,7 +125,7 @@ static int lqueue(lua_State *L) {
   if (lua_type(L, 1) != LUA_TTABLE)
     luaL_checktype(L, 1, LUA_TTABLE);
   p = pipeline_of_handle(L);
-  if (!p || redio_queue(L, p, c, 2, top))
+  if (!p || !redio_pipeline_claim(p, L) || redio_queue(L, p, c, 2, top))
     return 0;
   lua_pushvalue(L, 1);
   return 1;
@@ -137,13 +144,14 @@ enum { MUCH_BYTES = 8192 };
 static int lsend(lua_State *L) {
   redio_connection *c;
   redio_pipeline *p;
+  redio_stock *stock = redio_stock_of(L);
   int how;
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_settop(L, 1);
   lua_rawgeti(L, 1, HANDLE_IS_SET);
   lua_rawgeti(L, 1, HANDLE_PIPELINE);
   p = redio_own(L, 3, &redio_pipeline_tag);
-  if (!p || lua_toboolean(L, 2) || stock_of(L)->cancelling)
+  if (!p || p->owner != L || lua_toboolean(L, 2) || stock->cancelling)
     return 0;
   lua_rawgeti(L, 1, HANDLE_CLIENT);
   lua_rawgeti(L, 4, CLIENT_CONNECTION);
@@ -155,8 +163,8 @@ static int lsend(lua_State *L) {
     return 0;
   how = (p->replies == 1 && p->values == 1 ? SINGLE : 0) + (redio_connection_unsent(c) ? 0 : FIRST);
   lua_pushvalue(L, 3);
-  redio_submit(L, c, p, 0, 6);
-  lua_pushboolean(L, 0);
+  redio_submit(L, stock, c, p, 0, 6);
+  push_busy(L);
   lua_rawseti(L, 1, HANDLE_PIPELINE);
   if (redio_connection_unsent(c) >= MUCH_BYTES)
     how += MUCH;
@@ -208,4 +216,6 @@ void redio_open_handle(lua_State *L) {
   lua_setfield(L, -2, "FIRST");
   lua_pushinteger(L, MUCH);
   lua_setfield(L, -2, "MUCH");
+  push_busy(L);
+  lua_setfield(L, -2, "BUSY");
 }

@@ -41,9 +41,6 @@ typedef struct redio_builder {
  * goes into a table. May raise when memory is out; the reply is then untouched. */
 int redio_build(redio_builder *b, const redio_shape *shape, int inside);
 
-/* Moves on past the reply at p. */
-const char *redio_skip(const char *p);
-
 /* Queues the command with the arguments from index `first` to `top`. 0; -1 when memory is out; or
  * the index of the first argument that is no plain one. Nothing is queued then. */
 int redio_queue(lua_State *L, redio_pipeline *p, const redio_command *c, int first, int top);
@@ -52,6 +49,10 @@ int redio_queue(lua_State *L, redio_pipeline *p, const redio_command *c, int fir
  * Lua's help (a table or a boolean); false and a message when it cannot be queued. Nothing is
  * queued then. */
 int redio_encode(lua_State *L, redio_pipeline *p, const redio_command *c, int first);
+
+/* encode_list(pipeline, command, list, count): the same for the arguments of a list, each a string
+ * or a number; false when one is not. */
+int redio_encode_list(lua_State *L, redio_pipeline *p, const redio_command *c, int list, int count);
 
 /* Gives back the refs of pieces from index `from` on. */
 void redio_unref_pieces(lua_State *L, redio_pieces *pieces, size_t from);

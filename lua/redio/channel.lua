@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- A view of one channel of a receiver: while it exists, that channel's messages wait here.
 
+local check = require "redio.check"
 local errors = require "redio.errors"
 local mailbox = require "redio.mailbox"
 local task = require "redio.task"
@@ -47,6 +48,7 @@ end
 ---@return string? channel
 --- Raises ChannelClosedError when nothing can come any more or the server has ended the subscription, TimeoutError.
 function Channel:get(opts)
+  check.seconds_option(opts and opts.timeout, "timeout", 2, true)
   if not task.can_wait() then return task.block(self._receiver.client.transport, self.get, self, opts) end
   if not self.is_active then
     error(errors.new("ChannelClosedError", "the channel is not subscribed and has no messages left"), 0)
@@ -61,6 +63,7 @@ end
 --- The next message, which is JSON.
 ---@param opts table? timeout
 function Channel:get_json(opts)
+  check.seconds_option(opts and opts.timeout, "timeout", 2, true)
   return self:get { timeout = opts and opts.timeout, decoder = self._receiver.client.json_decode }
 end
 
@@ -73,6 +76,7 @@ end
 
 --- An iterator over its messages; ends when it is unsubscribed.
 function Channel:messages(opts)
+  check.seconds_option(opts and opts.timeout, "timeout", 2, true)
   return function()
     if not self.is_active then return nil end
     return self:get(opts)

@@ -4,6 +4,7 @@
 local commands = require "redio.commands"
 local core = require "redio.core"
 local text = require "redio.text"
+local tokens = require "redio.tokens"
 
 local M = {}
 
@@ -34,7 +35,7 @@ local function new_record(name, entry, reply)
     spec[key] = value
   end
   spec.reply = reply or entry.reply
-  if reply then spec.variants = nil end
+  spec.variants = not reply and tokens.variants(entry) or nil
   return { name = name, entry = entry, core = core.command(spec) }
 end
 
@@ -79,15 +80,48 @@ function M.of_method(method)
   return by_method[method]
 end
 
+-- Commands of modules have a dot behind these.
+local MODULES = {
+  ai = true, bf = true, cf = true, cms = true, ft = true, graph = true, json = true, rg = true, tdigest = true,
+  topk = true, ts = true,
+}
+
 --- What to say of a method that is none.
 function M.no_such_method(method)
+  local module, rest = method:lower():match "^(%l+)_(.+)$"
+  if MODULES[module] then
+    local name = (module .. "." .. rest:gsub("_", " ")):upper()
+    return ("no command '%s'; that of a module is sent by its name: call(\"%s\", ...)"):format(method, name)
+  end
   local near = text.did_you_mean(method, methods)
   return ("no command '%s'%s; call(\"%s\", ...) sends any"):format(method, near, method:upper())
 end
 
---- The words of a command's name in the table's form, and whatever a caller has put behind them.
-function M.words(name)
-  return (name:upper():gsub("^%s+", ""):gsub("%s+$", ""):gsub("%s+", " "))
+local NO_WORDS = {}
+
+--- The command that a text and perhaps the argument behind it name: the longest that the table has. However it is
+--- spelled, a command that leaves something behind is found, for its flags decide which connection takes it.
+---@param name string one word or more
+---@param first any the argument that follows
+---@return redio.Command
+---@return string[] words of the text that are no part of the name, as they were written
+---@return boolean is_taken `first` is part of the name
+function M.resolve(name, first)
+  local head, rest = name:match "^%s*(%S+)%s*(.*)$"
+  head = head:upper()
+  local record = M.find(head)
+  local container = record and record.entry.container
+  if rest == "" then
+    local sub = container and type(first) == "string" and M.find(head .. " " .. first:upper())
+    return sub or record or M.unknown(head), NO_WORDS, sub and true or false
+  end
+  local words = {}
+  for word in rest:gmatch "%S+" do
+    words[#words + 1] = word
+  end
+  local sub = container and M.find(head .. " " .. words[1]:upper())
+  if sub then table.remove(words, 1) end
+  return sub or record or M.unknown(head), words, false
 end
 
 return M

@@ -129,13 +129,16 @@ function M.kind_of(code, message)
   return BY_CODE[code] or "ReplyError"
 end
 
+local LONGEST = 1000 -- bytes of a message that are shown; a script's error may have millions
+
 -- "ERR syntax error": code and message together are the server's line.
 local function headline(err)
   local code, message = err.code, err.message
-  if not code or code == message then
-    return message or code or ""
+  local line = tostring(message or code or "")
+  if code and code ~= message then
+    line = code .. " " .. (message or "")
   end
-  return code .. " " .. (message or "")
+  return #line > LONGEST and ("%s... (%d bytes)"):format(line:sub(1, LONGEST), #line) or line
 end
 
 local function command_of(err)

@@ -143,7 +143,7 @@ end
 
 -- (The clock and the semaphore count milliseconds: less than one would be no wait at all.)
 local function pause(waiter, seconds)
-  waiter.semaphore:wait(math.max(0.001, seconds))
+  waiter.semaphore:wait(math.min(FOREVER, math.max(0.001, seconds)))
 end
 
 --- Lets others run until the waiter is woken or nudged; raises when it is cancelled or out of time.
