@@ -9,6 +9,7 @@
 
 local errors = require "redio.errors"
 local line = require "redio.line"
+local queue = require "redio.queue"
 local task = require "redio.task"
 
 local running, status = coroutine.running, coroutine.status
@@ -40,7 +41,7 @@ function M.new(owner, client, is_monitor)
     most = settings.queue_limit,
     most_bytes = settings.max_queued_bytes,
     _lines = is_monitor,
-    _touched = {},
+    _touched = queue.new(), -- places with something for those at them
   }, Feed)
 end
 
@@ -62,9 +63,13 @@ function Waiter:leave()
     self.place.line:leave(self)
     feed:_hold()
   end
-  local had_turn = feed.turn == self
-  if had_turn then feed.turn = false end
-  if had_turn or not self.told then feed:call_for_care() end -- (it may have been woken to take the turn)
+  if feed.turn == self then
+    feed.turn = false
+    feed:_stop_opening()
+  elseif self.told then
+    return
+  end
+  feed:call_for_care() -- it had the turn, or was woken to take it
 end
 
 Waiter.abandon, Waiter.__close = Waiter.leave, Waiter.leave
@@ -83,6 +88,13 @@ end
 --- Whether a coroutine sees to the connection just now.
 function Feed:is_cared_for()
   return self.turn and not is_dead(self.turn) or false
+end
+
+-- The connection that was on its way for one that has ended.
+function Feed:_stop_opening()
+  local conn = self._coming
+  self._coming = nil
+  if conn then conn:close() end
 end
 
 local function needs_care(self)
@@ -223,17 +235,17 @@ end
 function Feed:touch(place)
   if place.is_touched then return end
   place.is_touched = true
-  self._touched[#self._touched + 1] = place
+  self._touched:push(place)
 end
 
 --- Lets all of them have it. After a read, so that who waits finds all its messages and need not wait for each.
 function Feed:deliver()
   local touched = self._touched
-  if #touched == 0 then return end
-  self._touched = {}
-  for i = 1, #touched do
-    touched[i].is_touched = false
-    touched[i]:serve()
+  for _ = 1, touched:count() do
+    local place = touched:pop()
+    if not place then return end
+    place.is_touched = false
+    place:serve()
   end
 end
 
@@ -377,7 +389,7 @@ function Feed:close()
   self.held, self.held_bytes, self.paused = 0, 0, false
   if self._guard then self._guard.held.conn = nil end
   if self.conn then self.client._pool:release(self.conn, false) end
-  if self._coming then self._coming:close() end
+  self:_stop_opening()
   self:tell_line(self.waiters)
   self.client.transport.flush()
 end

@@ -61,8 +61,9 @@ end
 function Mailbox:serve()
   if self._serving then return end
   self._serving = true
-  self:_hand_out()
+  local ok, err = pcall(self._hand_out, self)
   self._serving = false
+  if not ok then error(err, 0) end -- (memory is out)
   if self.messages:count() == 0 then
     if self.line.first and not self._expects() then self.feed:tell_line(self.line) end
   elseif self.line.first then
