@@ -31,10 +31,16 @@ end
 
 M.list = LIST
 
---- The generation of that name.
+local function short(name)
+  return (name:lower():gsub(" ", "-"))
+end
+
+--- The generation of that name: "Valkey 8.1", or "valkey-8.1".
+---@param name string
+---@return spec.Generation
 function M.named(name)
   for _, generation in ipairs(LIST) do
-    if generation.name == name then return generation end
+    if short(generation.name) == short(name) then return generation end
   end
   error("no generation is called " .. name, 2)
 end
@@ -82,20 +88,25 @@ function Generation:_modules(protocol)
   return M.list_of(modules)
 end
 
+local function add(fields, name, value)
+  fields[#fields + 1] = bulk(name)
+  fields[#fields + 1] = value
+end
+
 --- What HELLO says to a client that it takes.
 ---@param protocol integer
 ---@param id integer
----@param role string
-function Generation:hello(protocol, id, role)
+---@param role? string of a server that is no sentinel
+---@param mode? string standalone
+function Generation:hello(protocol, id, role, mode)
   local fields = {
     bulk "server", bulk(self.valkey and "valkey" or "redis"), bulk "version", bulk(self.version),
     bulk "proto", (":%d\r\n"):format(protocol), bulk "id", (":%d\r\n"):format(id),
-    bulk "mode", bulk "standalone", bulk "role", bulk(role), bulk "modules", self:_modules(protocol),
+    bulk "mode", bulk(mode or "standalone"),
   }
-  if self.zone then
-    fields[#fields + 1] = bulk "availability_zone"
-    fields[#fields + 1] = bulk(self.zone)
-  end
+  if role then add(fields, "role", bulk(role)) end
+  add(fields, "modules", self:_modules(protocol))
+  if self.zone then add(fields, "availability_zone", bulk(self.zone)) end
   return map(protocol, fields)
 end
 
