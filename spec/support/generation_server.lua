@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- A server of any generation, in the luv loop of the spec itself: logins as spec.support.generations has them, and behind
--- them ECHO, PING, GET (whose value tells its key) and SUBSCRIBE (that is confirmed and sent one message). It keeps note
--- of each session, and of how often its client waited for it.
+-- A server of any generation, in the luv loop of the spec itself: logins as spec.support.generations has them, and
+-- behind them ECHO, PING, GET (whose value tells its key) and SUBSCRIBE (that is confirmed and sent one message). It
+-- keeps note of each session, and of how often its client waited for it.
 --
 -- Answers leave as `delivery` says: "whole", all to what came in one read in one write; "bytes", each byte in a read of
 -- its own; "late", those to CLIENT SETINFO, and with them what stands behind, 50 ms after something else was asked.
@@ -188,7 +188,9 @@ local function full_name(words)
 end
 
 local function is_known(generation, name, words)
-  if not commands[name] or name == "HELLO" and not generation:has_hello() then return generation:unknown_command(words) end
+  if not commands[name] or name == "HELLO" and not generation:has_hello() then
+    return generation:unknown_command(words)
+  end
   if name ~= "CLIENT" then return end
   local subcommand = words[2]:upper()
   if not client[subcommand] or subcommand == "SETINFO" and not generation:has_setinfo() then

@@ -1,13 +1,13 @@
 -- SPDX-License-Identifier: MIT
--- newer.lua GENERATION DIRECTORY PORT HOST [PLAIN-PORT...]: stands between a client and the redis-server 7.0 that listens
--- at HOST:PORT and on DIRECTORY/redis.sock, and makes it speak as a later generation of spec.support.generations
--- ("valkey-8.1"). Listens at 127.0.0.1:PORT (and [::1]) and on DIRECTORY/newer.sock; then DIRECTORY/listening is there.
--- The other ports are passed on as they are, for TLS.
+-- newer.lua GENERATION DIRECTORY PORT HOST [PLAIN-PORT...]: stands between a client and the redis-server 7.0 that
+-- listens at HOST:PORT and on DIRECTORY/redis.sock, and makes it speak as a later generation of
+-- spec.support.generations ("valkey-8.1"). Listens at 127.0.0.1:PORT (and [::1]) and on DIRECTORY/newer.sock; then
+-- DIRECTORY/listening is there. What comes to the other ports, which speak TLS, is passed on as it is.
 --
 -- Each request is counted, and each reply, so that what is changed is the answer to what was asked. What a 7.0 does not
 -- know is asked of it as an ECHO: so it is the server that says in which order, whether at all, and whether queued.
--- Where replies can no longer be told by counting (behind SUBSCRIBE, MONITOR, PSYNC, CLIENT REPLY OFF) nothing is looked
--- at any more.
+-- Where replies can no longer be told by counting (behind SUBSCRIBE, MONITOR, PSYNC, CLIENT REPLY OFF) nothing is
+-- looked at any more.
 
 local uv = require "luv"
 local generations = require "spec.support.generations"
@@ -244,7 +244,9 @@ function Connection:close(by_reset)
   if self.closed then return end
   self.closed = true
   for _, handle in ipairs { self.client, self.server } do
-    if not handle:is_closing() and not (by_reset and handle.close_reset and handle:close_reset()) then handle:close() end
+    if not handle:is_closing() then
+      if not (by_reset and handle.close_reset and handle:close_reset()) then handle:close() end
+    end
   end
 end
 

@@ -77,11 +77,13 @@ function M.free_port()
   error("no free port found between 20000 and 32000")
 end
 
+local version
+
 --- The installed server's version: major, minor. (What a server can it is better asked itself: Valkey counts in its
 --- own way.)
 function M.version()
-  local major, minor = run(quote(PROGRAM) .. " --version"):match("v=(%d+)%.(%d+)")
-  return tonumber(major), tonumber(minor)
+  version = version or { run(quote(PROGRAM) .. " --version"):match("v=(%d+)%.(%d+)") }
+  return tonumber(version[1]), tonumber(version[2])
 end
 
 local function percent_encode(text)
@@ -90,10 +92,16 @@ local function percent_encode(text)
   end))
 end
 
+-- Whether the installed server is older than that.
+local function is_before(major, minor)
+  local its_major, its_minor = M.version()
+  return its_major < major or its_major == major and its_minor < minor
+end
+
 local function configuration(self, lines)
   local conf = {
     "port " .. self.port,
-    "bind " .. (SPEAKS_AS and BEHIND or "127.0.0.1 -::1"),
+    "bind " .. (SPEAKS_AS and BEHIND or is_before(6, 2) and "127.0.0.1" or "127.0.0.1 -::1"),
     "unixsocket " .. self._socket,
     "unixsocketperm 700",
     "dir " .. self.dir,
@@ -103,7 +111,7 @@ local function configuration(self, lines)
     "appendonly no",
     "daemonize no",
   }
-  if (M.version()) >= 7 then
+  if not is_before(7, 0) then
     conf[#conf + 1] = "enable-debug-command yes"
   end
   if self.password then
@@ -225,7 +233,7 @@ end
 --- Runs redis-cli against the server, over its unix socket; returns what it printed, without the
 --- last newline.
 function Server:cli(...)
-  local words = { "redis-cli", "-s", quote(self._socket) }
+  local words = { "redis-cli", "-s", quote(self._before and self.path or self._socket) }
   if self.password then
     words[#words + 1] = "--no-auth-warning -a " .. quote(self.password)
   end
