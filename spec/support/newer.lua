@@ -299,6 +299,8 @@ local function serve_path(path, target)
 end
 
 local function main(name, directory, port, host, ...)
+  local signal = uv.new_signal()
+  signal:start "sigpipe" -- of a peer that is gone the write tells
   generation = generations.named(name)
   local ports = { port, ... }
   for i, each in ipairs(ports) do
