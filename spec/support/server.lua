@@ -101,7 +101,7 @@ end
 local function configuration(self, lines)
   local conf = {
     "port " .. self.port,
-    "bind " .. (SPEAKS_AS and BEHIND or is_before(6, 2) and "127.0.0.1" or "127.0.0.1 -::1"),
+    "bind " .. (self.speaks_as and BEHIND or is_before(6, 2) and "127.0.0.1" or "127.0.0.1 -::1"),
     "unixsocket " .. self._socket,
     "unixsocketperm 700",
     "dir " .. self.dir,
@@ -162,7 +162,7 @@ local function put_before(self, lines)
   local dir = self.dir .. "/newer"
   assert(uv.fs_mkdir(dir, 448))
   local words = { "exec sh spec/support/guard.sh", quote(dir), quote(os.getenv "LUA" or "lua5.4"),
-    "spec/support/newer.lua", quote(SPEAKS_AS), quote(self.dir), self.port, BEHIND }
+    "spec/support/newer.lua", quote(self.speaks_as), quote(self.dir), self.port, BEHIND }
   for _, line in ipairs(lines) do
     words[#words + 1] = line:match "^tls%-port (%d+)"
   end
@@ -185,19 +185,21 @@ end
 
 --- Starts a redis-server and returns when it answers.
 --- `options` holds lines of configuration (its list part), and by name: `password`; `port`, when it
---- must be a certain one; `args`, a list of words for the command line, as in {"--sentinel"}.
+--- must be a certain one; `args`, a list of words for the command line, as in {"--sentinel"}; `speaks_as`, a generation.
 ---@param options? table
----@return table server {host, port, path, dir, pid, url, unix_url, password}
+---@return table server {host, port, path, dir, pid, url, unix_url, password, speaks_as}
 function M.start(options)
   options = options or {}
   local tries = options.port and 1 or 10
+  local speaks_as = options.speaks_as or SPEAKS_AS
   for try = 1, tries do
     local dir = assert(uv.fs_mkdtemp((uv.os_tmpdir()) .. "/redio-XXXXXX"))
     local self = setmetatable({
       host = "127.0.0.1",
       port = options.port or M.free_port(),
       dir = dir,
-      path = dir .. (SPEAKS_AS and "/newer.sock" or "/redis.sock"), -- for clients
+      path = dir .. (speaks_as and "/newer.sock" or "/redis.sock"), -- for clients
+      speaks_as = speaks_as,
       _socket = dir .. "/redis.sock",
       password = options.password,
       _args = options.args or {},
@@ -206,7 +208,7 @@ function M.start(options)
     self.url = ("redis://%s%s:%d/"):format(user, self.host, self.port)
     self.unix_url = ("redis+unix://%s%s"):format(user, self.path)
     write_file(dir .. "/redis.conf", configuration(self, options))
-    if launch(self) and (not SPEAKS_AS or put_before(self, options)) then
+    if launch(self) and (not speaks_as or put_before(self, options)) then
       return self
     end
     local words = last_words(self)
