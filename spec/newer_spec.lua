@@ -114,7 +114,7 @@ describe("A server that speaks as a later one", function()
     return { "ECHO", "token " .. rng(1e6) }
   end
 
-  it("keeps every answer with its request: random ones, in pieces of random lengths, beside the server itself", function()
+  it("keeps every answer with its request: random ones, in random pieces, beside the server itself", function()
     local rng, generation = random.new "newer_spec", generations.named "valkey-8.1"
     own = server.start { speaks_as = "valkey-8.1" }
     check.within(60, function()

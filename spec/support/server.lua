@@ -185,7 +185,8 @@ end
 
 --- Starts a redis-server and returns when it answers.
 --- `options` holds lines of configuration (its list part), and by name: `password`; `port`, when it
---- must be a certain one; `args`, a list of words for the command line, as in {"--sentinel"}; `speaks_as`, a generation.
+--- must be a certain one; `args`, a list of words for the command line, as in {"--sentinel"}; `speaks_as`, the
+--- generation of servers that it is made to speak as.
 ---@param options? table
 ---@return table server {host, port, path, dir, pid, url, unix_url, password, speaks_as}
 function M.start(options)
