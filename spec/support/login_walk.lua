@@ -113,6 +113,7 @@ local function one_refusal(generation, case, protocol, try, lines)
     expected = expected .. " no" -- the login itself is refused
   end
   if outcome:sub(1, #expected) ~= expected then add(outcome .. ", not " .. expected) end
+  if outcome:find("withheld", 1, true) then add("the reason is kept from the user: " .. outcome) end
   if outcome:find(logins.SECRET, 1, true) then add("it tells the password: " .. outcome) end
   local reached = false
   for _, session in ipairs(server.sessions) do
