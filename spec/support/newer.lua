@@ -96,11 +96,14 @@ local function new_flow(connection, from, to)
 end
 
 function Flow:write(bytes)
-  if bytes == "" or self.connection.closed then return end
+  if bytes == "" or self.connection.closed or self.is_lost then return end
   self.waiting = self.waiting + #bytes
   self.to:write(bytes, function(failure)
     self.waiting = self.waiting - #bytes
-    if failure then return self.connection:close() end
+    if failure then -- what the peer said before it hung up may still be on its way
+      self.is_lost = true
+      return
+    end
     if self.stopped and self.waiting < WINDOW then self:read() end
   end)
 end
@@ -137,14 +140,14 @@ end
 function Flow:read()
   self.stopped = false
   self.from:read_start(function(failure, bytes)
-    if failure then return self.connection:close(true) end
+    if self.connection.closed then return end
     if not bytes then
       self:pass(#self.bytes + 1)
       self.is_over = true
-      if self.connection.closed then return end
-      self.to:shutdown(function()
-        if self.other.is_over then self.connection:close() end
+      local written = self.to:shutdown(function()
+        if self.other.is_over or failure then self.connection:close(failure ~= nil) end
       end)
+      if not written then self.connection:close(true) end
       return
     end
     self:receive(bytes)

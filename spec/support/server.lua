@@ -167,9 +167,10 @@ local function put_before(self, lines)
     words[#words + 1] = line:match "^tls%-port (%d+)"
   end
   self._before = assert(io.popen(table.concat(words, " "), "w"))
-  return M.wait_until(function()
+  M.wait_until(function()
     return uv.fs_stat(self.dir .. "/listening") or uv.fs_stat(dir .. "/exited")
-  end) and uv.fs_stat(self.dir .. "/listening") ~= nil
+  end)
+  return uv.fs_stat(self.dir .. "/listening") ~= nil
 end
 
 -- Lets go of the leash; returns when the server is gone.
