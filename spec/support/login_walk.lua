@@ -144,7 +144,11 @@ local function one_denial(generation, case, try, lines)
   local wanted = { user = "bob", password = true, database = 3, client_name = "walker", awaits = true }
   local settings = logins.settings(wanted)
   settings.only_resp2 = case.only_resp2
-  if case.denied then settings.users.bob.denied = { [case.denied] = true } end
+  if case.denied then
+    -- (HELLO is asked of the user that one is before it)
+    settings.password, settings.users.default = nil, { denied = { [case.denied] = true } }
+    settings.users.bob.denied = settings.users.default.denied
+  end
   local server = generation_server.start(generation, settings)
   local outcome = try(server.url, logins.options(wanted, 3))
   local function add(text)
