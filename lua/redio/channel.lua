@@ -48,9 +48,9 @@ function Channel:_wait()
     receiver:_ready()
     if self._queue:count() > 0 then break end
     local waiter = {}
-    self._waiters:push(waiter)
+    self._waiters:enter(waiter)
     waiter.abandon = function()
-      self._waiters:remove(waiter)
+      self._waiters:leave(waiter)
     end
     receiver.conn:keep(true)
     receiver.conn:park(waiter)

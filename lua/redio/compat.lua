@@ -23,6 +23,28 @@ end
 ---@type boolean
 M.has_close = load("local x <close> = nil") ~= nil
 
+---Ends a coroutine that is suspended or has ended, and closes its variables (5.4); nil where there is no such thing.
+---@type (fun(co: thread): boolean, any)?
+M.close_coroutine = rawget(coroutine, "close")
+
+local function closed(value, ok, ...)
+  getmetatable(value).__close(value)
+  if not ok then error((...), 0) end
+  return ...
+end
+
+---Calls `fn(...)`, and then `__close` of the value's metatable, whatever happens: also when it raises, and, where a
+---coroutine can be closed (`close_coroutine`), when the running one is.
+---@type fun(value: any, fn: function, ...): ...
+M.with_close = M.has_close and load [[
+  return function(value, fn, ...)
+    local closing <close> = value
+    return fn(...)
+  end
+]]() or function(value, fn, ...)
+  return closed(value, pcall(fn, ...))
+end
+
 local math_type = rawget(math, "type")
 
 ---Whether `n` is a number without a fraction that is known exactly: an integer, or a float within 2^53.

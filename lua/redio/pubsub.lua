@@ -330,9 +330,9 @@ end
 -- Waits for the next change: a message, a confirmation, or the end.
 function Receiver:_wait()
   local waiter = {}
-  self._waiters:push(waiter)
+  self._waiters:enter(waiter)
   waiter.abandon = function()
-    self._waiters:remove(waiter)
+    self._waiters:leave(waiter)
     if self.conn and self._waiters:count() == 0 then self.conn:keep(false) end
   end
   self.conn:keep(true)
