@@ -12,7 +12,7 @@ local transports = require "redio.transport"
 
 local co_resume, co_status = coroutine.resume, coroutine.status
 local running, yield = coroutine.running, coroutine.yield
-local pack, unpack = compat.pack, compat.unpack
+local pack, unpack, when_closed = compat.pack, compat.unpack, compat.when_closed
 
 local M = {}
 
@@ -200,7 +200,7 @@ local function yield_guarded(guard)
 end
 
 local yield_with = compat.close_coroutine and function(guard)
-  return compat.with_close(guard, yield_guarded, guard)
+  return when_closed(guard, yield_guarded, guard)
 end or function()
   return yield()
 end

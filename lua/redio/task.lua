@@ -107,7 +107,7 @@ local Guard = { __close = function(guard)
 end }
 
 local body = compat.close_coroutine and function(task, ...)
-  compat.with_close(setmetatable({ task = task }, Guard), run, task, ...)
+  compat.when_closed(setmetatable({ task = task }, Guard), run, task, ...)
 end or run
 
 local function close(co, err)

@@ -23,10 +23,20 @@ local function is_installed(name)
   return false
 end
 
+-- LuaJIT leaves a mark (light userdata, which it may take for a number) at what it was loading when an error came, and
+-- does not load it again.
+local function forget_failed()
+  for name, value in pairs(package.loaded) do
+    local is_mark = type(value) == "userdata" or type(value) == "number"
+    if is_mark and tostring(name):find "^redio" then package.loaded[name] = nil end
+  end
+end
+
 -- luv calls back on the coroutine that loads it, for good: on a stack that is in use, or gone, unless it is the main one.
 local function check_coroutine(name)
   if name ~= "redio.transport.luv" or is_main() then return end
   if package.loaded.luv or package.loaded.uv or not is_installed "luv" then return end
+  forget_failed()
   error("redio cannot be loaded first in a coroutine: it would load luv here, which calls back on the coroutine that "
     .. "loads it; require \"redio\" (or \"luv\") outside of coroutines first, at the top of the program", 0)
 end
@@ -35,8 +45,12 @@ end
 ---@return table transport see docs/transports.md
 function M.default()
   local name = pick()
-  if not package.loaded[name] then check_coroutine(name) end
-  return require(name)
+  if type(package.loaded[name]) == "table" then return package.loaded[name] end
+  check_coroutine(name)
+  local ok, loaded = pcall(require, name)
+  if ok then return loaded end
+  package.loaded[name] = nil
+  error(loaded, 0)
 end
 
 --- The tasks of the host, where it alone may resume; nil where they are coroutines of our own.
