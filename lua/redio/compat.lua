@@ -30,12 +30,12 @@ M.close_coroutine = rawget(coroutine, "close")
 ---Calls `fn(...)`. When the running coroutine is closed meanwhile (`close_coroutine`), `__close` of the value's metatable
 ---is called; where that can happen, also when `fn` returns.
 ---@type fun(value: any, fn: function, ...): ...
-M.when_closed = M.close_coroutine and load [[
+M.when_closed = M.close_coroutine and load([[
   return function(value, fn, ...)
     local closing <close> = value
     return fn(...)
   end
-]]() or function(_, fn, ...)
+]], "=redio.compat")() or function(_, fn, ...)
   return fn(...)
 end
 

@@ -82,8 +82,10 @@ local function fail(task, failure)
   if task._on_end then uncaught.tell(failure) else uncaught.keep(failure) end
 end
 
+-- The traceback from where this is called as a message handler, without what is below `run`.
 local function traced(err)
-  return uncaught.failure(err, debug.traceback("", 2):sub(2))
+  local trace = debug.traceback("", 2):sub(2)
+  return uncaught.failure(err, (trace:gsub("\n\t%[C%]: in function 'xpcall'\n[^\n]*redio.task%.lua:%d+: .*$", "")))
 end
 
 local function ended(task, ok, ...)
