@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- Sockets, timers and the loop of libuv, through luv.
 --
--- luv calls back on the main coroutine, and an error that escapes a callback ends the process: nothing that is called
--- from here may raise, but for `uncaught`, which does it on purpose.
+-- luv calls back on the coroutine that loaded it, and an error that escapes a callback ends the process: nothing that is
+-- called from here may raise.
 
 local compat = require "redio.compat"
 local connecting = require "redio.transport.luv_connect"
@@ -223,11 +223,13 @@ function M.flush()
   if not M.in_loop() and not compat.isyieldable() then uv.run "nowait" end
 end
 
---- Hands an error that nobody waits for to the host: it is raised from a callback of its own. (As a text: of
---- anything else luv says no more than "(null)".)
-function M.uncaught(err)
-  M.start_timer(0, function()
-    error(text.of_error(err), 0)
+--- Where errors go that nothing awaited, if the program does not say otherwise: to the error output, in Neovim to its
+--- messages.
+function M.uncaught(err, trace)
+  local message = ("redio: uncaught error: %s\n%s"):format(text.of_error(err), trace)
+  if type(neovim) ~= "table" then return io.stderr:write(message, "\n") end
+  neovim.schedule(function()
+    neovim.notify(message, neovim.log.levels.ERROR)
   end)
 end
 
