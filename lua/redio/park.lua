@@ -205,11 +205,15 @@ end or function()
   return yield()
 end
 
-local Waiter = { __close = function(waiter)
-  if waiter.back then return end
+local Parked = { __close = function(guard)
+  if guard.back then return end
   due[running()] = nil
-  abandon(waiter)
+  abandon(guard.waiter)
 end }
+
+local guard_of = compat.close_coroutine and function(waiter)
+  return setmetatable({ waiter = waiter, back = false }, Parked)
+end or function() end
 
 --- Parks the running coroutine until `wake(waiter, ...)`; returns what wake was given. The waiter is a table of the
 --- caller's; its `abandon(waiter)` is called when the wait ends in any other way.
@@ -223,7 +227,7 @@ function M.wait(waiter)
   waiter.co = co
   local record = records[co]
   if record then record._waiter = waiter end
-  return woken(waiter, yield_with(setmetatable(waiter, Waiter)))
+  return woken(waiter, yield_with(guard_of(waiter)))
 end
 
 --- Wakes what waits; does nothing when nothing does (any more).
