@@ -7,6 +7,7 @@ local connection = require "redio.connection"
 local errors = require "redio.errors"
 local queue = require "redio.queue"
 local task = require "redio.task"
+local undo = require "redio.undo"
 
 local resume = task.resume
 
@@ -251,6 +252,16 @@ function Pool:release(conn, clean)
   if not self:_serve(conn) then self.idle:enter(conn) end
 end
 
+--- Undoes what the holder of a connection has left on it, and then gives it back.
+---@param session userdata the pipeline that follows its session
+---@return boolean started false: it cannot be undone here
+function Pool:restore(conn, session)
+  if self.closed or not self.transport.in_loop() then return false end
+  return undo.start(conn, session, function(ok)
+    self:release(conn, ok)
+  end)
+end
+
 -- dropped ones ----------------------------------------------------------------------------------------------
 
 --- For whoever holds the connection: while `guard.held.conn` is set, a holder that is collected with its guard
@@ -268,7 +279,7 @@ function Pool:guard(conn)
   return { held = held, finalizer = finalizer }
 end
 
---- Forgets connections whose holders were collected. Not done by the finalizer: it wakes those who wait for a place.
+--- Closes connections whose holders were collected. Not done by the finalizer: it wakes what waits for a place.
 ---@return boolean any
 function Pool:_reap()
   local any = #self.orphans > 0
