@@ -102,14 +102,15 @@ local function run(task, fn, ...)
   ended(task, xpcall(fn, traced, ...))
 end
 
-local Guard = { __close = function(guard)
-  local task = guard.task
-  if task._done then return end
-  fail(task, uncaught.failure(errors.new("CancelledError", "the task's coroutine was closed")))
-end }
+--- As a variable that is closed a task is cancelled; its own coroutine closes it when it is closed itself.
+function Task:__close()
+  if self._done then return end
+  if self._co ~= running() then return self:cancel() end
+  fail(self, uncaught.failure(errors.new("CancelledError", "the task's coroutine was closed")))
+end
 
 local body = compat.close_coroutine and function(task, ...)
-  compat.when_closed(setmetatable({ task = task }, Guard), run, task, ...)
+  compat.when_closed(task, run, task, ...)
 end or run
 
 local function close(co, err)

@@ -40,9 +40,9 @@ local function reason(err)
   return reasons[code] and (reasons[code] .. " (" .. code .. ")") or tostring(err)
 end
 
---- Seconds on a clock that only goes forward; the time at which the loop last woke up.
+--- Seconds on a clock that only goes forward.
 function M.now()
-  return uv.now() / 1000
+  return uv.hrtime() / 1e9
 end
 
 local process = uv.os_getpid()
@@ -140,8 +140,10 @@ end
 ---@return table timer for `stop_timer`
 function M.start_timer(seconds, fn)
   local timer = uv.new_timer()
-  uv.update_time()
-  local ms = math.ceil(seconds * 1000.0) -- (of an integer 1000 times as much may be less than nothing)
+  -- From now on, and not from when the loop last looked at its clock. To have it look (uv.update_time) would make timers
+  -- due that were only just started by another's callback: with many of them the loop would never come to its sockets.
+  local late = uv.hrtime() / 1e6 - uv.now()
+  local ms = math.ceil(seconds * 1000.0 + late) -- (of an integer 1000 times as much may be less than nothing)
   if ms > LONGEST then
     start_long_timer(timer, ms, fn)
     return timer
