@@ -9,7 +9,12 @@
 #include "connection.h"
 #include "fuzz.h"
 #include "shape.h"
+#include "steps.h"
 #include "token.h"
+
+/* For a byte of the input. Usually 260 at most: one is enough for up to eight commands, which are
+ * queued, submitted, answered and kept for another try. */
+enum { STEPS = 800 };
 
 enum { MOST_CHAINS = 2048, MOST_COMMANDS = 8 };
 
@@ -425,6 +430,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static model m;
   choices in = {data, data + size};
   memset(&m, 0, sizeof m);
+  steps_begin(STEPS);
+  steps_allow(size);
   redio_connection_init(&m.c, &m, NULL);
   if (pick(&in, 8) > 0)
     for (int i = 0; i < REDIO_DRAIN; i++)
@@ -433,6 +440,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     step(&in, &m);
   lose(&m);
   redio_connection_free(&m.c);
+  steps_end();
   redio_buf_free(&m.out);
   redio_buf_free(&m.unsent);
   redio_buf_free(&m.wire);
