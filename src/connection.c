@@ -261,16 +261,19 @@ static void forget_until(redio_connection *c, unsigned long long end) {
   c->origin = end;
 }
 
+int redio_connection_was_sent(const redio_connection *c, uint32_t slot) {
+  return c->chains[slot].at < c->sent;
+}
+
 void redio_connection_sent(redio_connection *c) {
+  size_t arrived = redio_buf_len(&c->decoder.in);
+  if (arrived && (c->first == REDIO_NO_CHAIN || !redio_connection_was_sent(c, c->first)))
+    c->unasked = arrived;
   c->sent = c->origin + redio_buf_len(&c->out);
   c->pieces.count = 0;
   c->piece_bytes = 0;
   if (!c->keeping)
     forget_until(c, c->sent);
-}
-
-int redio_connection_was_sent(const redio_connection *c, uint32_t slot) {
-  return c->chains[slot].at < c->sent;
 }
 
 int redio_connection_keeps(const redio_connection *c) {

@@ -67,6 +67,7 @@ typedef struct redio_connection {
   redio_chain *chains;
   uint32_t chains_cap, chains_used, first, last, unused, waiting;
   uint32_t keeping; /* how many of the chains are kept */
+  size_t unasked;   /* bytes that had come for no chain when the last ones were sent */
   redio_state state;
   size_t max_out;       /* bytes that may wait to be sent before no more chains are taken; 0: any */
   unsigned char choked; /* the socket does not keep up: no more chains for now */
