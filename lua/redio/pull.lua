@@ -204,13 +204,12 @@ function Pull:_may_go_on()
   return not self.lost
 end
 
---- Reads what is still to come for those who do not wait for it.
+--- Takes what has come for no chain. (What has only begun to come the core tells from the next chain's reply. Chains
+--- that nobody waits for, as the login's last ones, may still be in flight: the next one follows them.)
 function Pull:settle()
-  while not self.clean and not self.lost do
-    self:_pump()
-    self.clean = core_is_clean(self.core)
-    if not self.clean and not self.lost then self:_read_more() end
-  end
+  if self.clean or self.lost then return end
+  self:_pump()
+  self.clean = core_is_clean(self.core)
 end
 
 function Pull:_cannot_write(why)
@@ -302,9 +301,10 @@ local function finished(self, record, token, ...)
   return token, ...
 end
 
--- Reads until the core has the caller's result.
+-- Reads until the core has the caller's result. A lost connection's core has it at once, or does not have the chain.
 local function take(self, record, waiter, ...)
   if waiter then return finished(self, record, ...) end
+  if waiter == nil and self.lost then return finished(self, record, LOST, false) end
   if not heard(self, waiter, ...) and not self.lost then
     local token = self:_read_more(record)
     if token then return finished(self, record, token) end
@@ -318,6 +318,7 @@ function Pull:wait()
   if record then record._conn = self end
   local token = record and record:_is_cancelled() and CANCEL or self:flush(record)
   if token then return finished(self, record, token) end
+  if self.lost then return take(self, record, core_next(self.core, self.waiters)) end
   return take(self, record) -- (nothing has come yet)
 end
 
