@@ -448,6 +448,29 @@ describe("P16 TLS:", function()
       end)
       assert.matches("TLS failed: .*bad record mac", err.message)
     end)
+
+    -- The write failed in the coroutine that was about to wait for it, and the process ended.
+    for _, bytes in ipairs { 100, 10000, 100000 } do
+      it(("is dead behind a reply upon which %d bytes are written at once"):format(bytes), function()
+        local between, redis = through()
+        works(redis)
+        redio.run(function()
+          local waiting = redio.spawn(function()
+            assert.equal("first", redis():echo("first"):await())
+            return check.raises("ConnectionError", function()
+              redis():echo(("x"):rep(bytes)):await()
+            end)
+          end)
+          between.down.hold = true
+          redio.sleep(0.05)
+          between:inject("down", "\23\3\3\0\32" .. ("forged! "):rep(4))
+          between:release(true)
+          assert.matches("TLS failed: .*bad record mac", waiting:await().message)
+          between:cut()
+          works(redis)
+        end)
+      end)
+    end
   end)
 
   describe("the client", function()

@@ -150,6 +150,21 @@ describe("Promise 25, fork and threads:", function()
     end
   end)
 
+  -- The write was refused in the coroutine that was about to wait for it, which ended the process.
+  it("a chain of any size: refused in the child before a byte of it is taken", function()
+    forked("local id = redis():client_id():await()", REFUSED .. [[
+      for _, size in ipairs { 100, 9000, 20000, 1000000 } do
+        redio.run(function()
+          local ok, err = pcall(function()
+            redis():set("spec:p25", ("x"):rep(size)):await()
+          end)
+          assert(not ok and err.message:find "fork", tostring(err))
+          assert(err.sent == "no", err.sent)
+        end)
+      end
+    ]], SAME)
+  end)
+
   it("private ones: pooled, pinned, watching, in MULTI", function()
     forked([[
       local id = redis():client_id():await()

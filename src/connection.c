@@ -150,7 +150,8 @@ static void start_chain(redio_connection *c, const redio_pipeline *p, unsigned c
   chain->kept = keep != 0;
   chain->large = p->closed_pieces > 0;
   chain->readonly = (p->all_flags & REDIO_READONLY) != 0;
-  c->keeping += chain->kept;
+  chain->lasting = chain->kept && chain->readonly && !chain->large;
+  c->keeping += chain->lasting;
 }
 
 uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigned char mode,
@@ -192,7 +193,7 @@ static void free_slot(redio_connection *c, uint32_t slot) {
   c->chains[slot].next = c->unused;
   c->unused = slot;
   c->waiting--;
-  c->keeping -= c->chains[slot].kept;
+  c->keeping -= c->chains[slot].lasting;
 }
 
 static void reverse(redio_piece *from, redio_piece *end) {
@@ -272,13 +273,15 @@ void redio_connection_sent(redio_connection *c) {
   c->sent = c->origin + redio_buf_len(&c->out);
   c->pieces.count = 0;
   c->piece_bytes = 0;
-  if (!c->keeping)
+  if (!c->keeping || (c->max_out && redio_buf_len(&c->out) > c->max_out))
     forget_until(c, c->sent);
 }
 
 int redio_connection_keeps(const redio_connection *c) {
   const redio_chain *chain = redio_connection_first(c);
-  return chain->kept && !(chain->large && redio_connection_was_sent(c, c->first));
+  if (!redio_connection_was_sent(c, c->first))
+    return chain->kept;
+  return chain->lasting && chain->at >= c->origin;
 }
 
 /* The spare pieces, of which the chain's are the only ones, go to the pipeline. */

@@ -7,8 +7,9 @@
  * Replies belong to chains strictly first in, first out. A chain that is dropped keeps its place,
  * and its replies are read and forgotten; one of which nothing was sent yet never will be.
  *
- * What a chain said stays in the output buffer until it is answered, as in TCP's own, so that it
- * can be had back for another try, and its pipeline is free at once.
+ * What a chain said stays in the output buffer until it is sent, so that it can be had back for
+ * another try, and its pipeline is free at once. What only reads stays until it is answered, as in
+ * TCP's own buffer, unless that is too much.
  *
  * Every state and every step between two of them stands in the table of connection.c; an event that
  * the table does not have is refused. */
@@ -48,8 +49,9 @@ typedef struct redio_chain {
   uint32_t places;  /* strings among these that a decoder is to see */
   unsigned char mode;
   unsigned char dropped;
-  unsigned char kept;     /* its commands may be asked for again */
-  unsigned char large;    /* it has pieces, which are not kept once they are sent */
+  unsigned char kept;     /* its commands may be asked for again as long as they are not sent */
+  unsigned char lasting;  /* and also afterwards: they only read, and have no pieces */
+  unsigned char large;    /* it has pieces */
   unsigned char readonly; /* all its commands are */
   unsigned long long at;  /* its first byte, counted from the connection's first */
   size_t len;
@@ -66,11 +68,13 @@ typedef struct redio_connection {
   size_t taken;      /* entries of it that the first chain's replies so far have used up */
   redio_chain *chains;
   uint32_t chains_cap, chains_used, first, last, unused, waiting;
-  uint32_t keeping; /* how many of the chains are kept */
+  uint32_t keeping; /* how many chains may be asked for again after they were sent */
   size_t unasked;   /* bytes that had come for no chain when the last ones were sent */
   redio_state state;
-  size_t max_out;       /* bytes that may wait to be sent before no more chains are taken; 0: any */
-  unsigned char choked; /* the socket does not keep up: no more chains for now */
+  const char *broken; /* why nothing that comes can be trusted, though the bytes are in order */
+  size_t max_out; /* bytes that may wait to be sent before no more chains are taken, and that are
+                     kept of what was; 0: any */
+  unsigned char choked;   /* the socket does not keep up: no more chains for now */
   unsigned char receiver; /* arrays that nobody asked for are messages */
   unsigned char has_null; /* the owner has a value of his own for null */
 } redio_connection;

@@ -57,7 +57,7 @@ const char *redio_refuses_chain(lua_State *L, const redio_connection *c, const r
     return "private";
   if (p->replies && !lua_isyieldable(L))
     return "yield";
-  if (!(mode & REDIO_MODE_COLLECT) && p->values > REDIO_MAX_RESULTS)
+  if (!(mode & REDIO_MODE_LIST) && p->values > REDIO_MAX_RESULTS)
     return "results";
   if (c->choked || (c->max_out && redio_connection_queued(c) >= c->max_out))
     return "full";
@@ -154,11 +154,10 @@ static int lconnection_drop(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
   uint32_t slot = (uint32_t)luaL_checkinteger(L, 3);
   clear_cell(L, 2, slot, CELL_WAITER);
+  clear_cell(L, 2, slot, CELL_RESULTS);
   drop_spare_refs(L, &c->pieces);
-  if (redio_connection_drop(c, slot)) {
-    clear_cell(L, 2, slot, CELL_RESULTS);
+  if (redio_connection_drop(c, slot))
     drop_spare_refs(L, &c->pieces);
-  }
   return 0;
 }
 
@@ -179,8 +178,8 @@ static void push_output_pieces(lua_State *L, redio_connection *c) {
   lua_rawseti(L, -2, ++n);
 }
 
-/* connection:output() -> what is to be written: a string, a list of strings, or nil; and its size
- * in bytes */
+/* connection:output() -> what is to be written: a string, a list of strings, or nil; its size in
+ * bytes; how many chains wait for replies */
 static int lconnection_output(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
   size_t size = redio_connection_unsent(c);
@@ -194,7 +193,8 @@ static int lconnection_output(lua_State *L) {
   drop_spare_refs(L, &c->pieces);
   redio_unref_pieces(L, &c->pieces, 0);
   redio_connection_sent(c);
-  return 2;
+  lua_pushinteger(L, c->waiting);
+  return 3;
 }
 
 /* connection:feed(bytes) -> true, or false when memory is out */
@@ -239,13 +239,22 @@ static void spill(lua_State *L, redio_connection *c, redio_chain *chain, int bas
   lua_settop(L, base);
 }
 
+/* All results in the chain's list, which goes onto the stack. */
+static void push_list(lua_State *L, redio_connection *c, redio_chain *chain, int base) {
+  spill(L, c, chain, base);
+  lua_rawgeti(L, AT_WAITERS, first_cell(c, CELL_RESULTS));
+  if (lua_istable(L, -1))
+    return;
+  lua_pop(L, 1);
+  lua_newtable(L);
+}
+
 /* Everything spilled, back onto the stack. */
 static void unspill(lua_State *L, redio_connection *c, redio_chain *chain, int base) {
   uint32_t i;
   if (!chain->values)
     return;
-  spill(L, c, chain, base);
-  lua_rawgeti(L, AT_WAITERS, first_cell(c, CELL_RESULTS));
+  push_list(L, c, chain, base);
   luaL_checkstack(L, (int)chain->values + 8, "too many results: use replies()");
   for (i = 1; i <= chain->values; i++)
     lua_rawgeti(L, base + 1, (int)i);
@@ -269,14 +278,26 @@ static void take_kept_errors(lua_State *L) {
   lua_setfield(L, AT_WAITERS, "errors");
 }
 
-/* FAILED, the error replies, how many commands there were; then the results as usual */
+static void set_count(lua_State *L, const char *name, uint32_t n) {
+  lua_pushinteger(L, n);
+  lua_setfield(L, -2, name);
+}
+
+/* FAILED and the list of error replies, which also says of the chain: `waiters`, the owner's table;
+ * `count`, its commands; `values` and `places` of the results that follow. They are a list: errors
+ * among them may make them more than was thought when the chain was submitted. */
 static void push_failed(lua_State *L, const redio_chain *chain) {
   lua_pushlightuserdata(L, (void *)&failed_token);
   lua_replace(L, AT_TOKEN);
-  lua_pushvalue(L, AT_ERRORS);
-  lua_insert(L, AT_RESULTS);
-  lua_pushinteger(L, chain->replies);
-  lua_insert(L, AT_RESULTS + 1);
+  if (lua_isnil(L, AT_ERRORS))
+    lua_newtable(L);
+  else
+    lua_pushvalue(L, AT_ERRORS);
+  lua_pushvalue(L, AT_WAITERS);
+  lua_setfield(L, -2, "waiters");
+  set_count(L, "count", chain->replies);
+  set_count(L, "values", chain->values);
+  set_count(L, "places", chain->places);
 }
 
 /* For what is on the stack, on the waiter's. */
@@ -289,15 +310,25 @@ static void make_room(lua_State *L) {
 
 static int finish_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
   uint32_t slot = c->first;
-  if (chain->mode & REDIO_MODE_COLLECT) {
+  int is_collected = chain->mode & REDIO_MODE_COLLECT;
+  int has_failed = !lua_isnil(L, AT_ERRORS);
+  if (!is_collected && chain->values + (unsigned)(lua_gettop(L) - AT_TOKEN) > REDIO_MAX_RESULTS)
+    has_failed = 1;
+  if (has_failed) {
+    if (!is_collected)
+      spill(L, c, chain, AT_TOKEN);
+    push_failed(L, chain);
+  }
+  if (is_collected)
     lua_rawgeti(L, AT_WAITERS, cell(slot, CELL_RESULTS));
+  else if (has_failed)
+    push_list(L, c, chain, lua_gettop(L));
+  else
+    unspill(L, c, chain, AT_TOKEN);
+  if (is_collected && !has_failed) {
     lua_pushinteger(L, chain->values);
     lua_pushinteger(L, chain->places);
-  } else {
-    unspill(L, c, chain, AT_TOKEN);
   }
-  if (!lua_isnil(L, AT_ERRORS))
-    push_failed(L, chain);
   make_room(L);
   /* nothing may raise from here on: what is popped is told */
   clear_cell(L, AT_WAITERS, slot, CELL_WAITER);
@@ -435,7 +466,19 @@ static void pause_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
   keep_errors(L);
 }
 
-enum { AT_A_TIME = 16 };
+enum { AT_A_TIME = 16, FEW = 3, MOST_ON_STACK = 4096 };
+
+/* Whether the server says QUEUED of a command that stands in no MULTI of ours: then a MULTI is open
+ * that this end does not know of, and what follows is not what was asked for. */
+static int is_stray_queued(const redio_connection *c) {
+  const char *p = redio_buf_head(&c->decoder.in);
+  redio_token t;
+  if ((*p == '+' && p[1] != 'Q') ||
+      redio_shapes[redio_connection_expected(c)->reply.shape]->kind == REDIO_SHAPE_QUEUED)
+    return 0;
+  redio_token_next(p, &t);
+  return t.len == 6 && !memcmp(t.s, "QUEUED", 6);
+}
 
 /* Takes replies for the first chain until it is finished (1), bytes run out (0), or something comes
  * between (-1). */
@@ -443,11 +486,19 @@ static int feed_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
   int since = 0;
   start_chain(L, c, chain);
   while (redio_decoder_next(&c->decoder) == REDIO_VALUE) {
-    if (!(since++ % AT_A_TIME)) /* one is left of each, and to build it takes some more */
+    /* One is left of each, and to build it takes some more. The first few have room. */
+    if (since++ % AT_A_TIME == FEW) {
+      if (lua_gettop(L) > MOST_ON_STACK && !(chain->mode & REDIO_MODE_COLLECT))
+        spill(L, c, chain, AT_TOKEN);
       luaL_checkstack(L, AT_A_TIME + 16, "too many results: use replies()");
+    }
     if (c->decoder.first == '>') {
       pause_chain(L, c, chain);
       return -1;
+    }
+    if (c->decoder.first == '+' && is_stray_queued(c)) {
+      c->broken = "protocol error: the server has queued a command, though no MULTI is open";
+      return 0;
     }
     if (!chain->dropped)
       take_reply(L, c, chain);
@@ -462,9 +513,10 @@ static int feed_chain(lua_State *L, redio_connection *c, redio_chain *chain) {
 }
 
 static int push_next(lua_State *L, redio_connection *c) {
+  const char *why;
   if (c->state == REDIO_LOST)
     return next_lost(L, c);
-  while (redio_decoder_next(&c->decoder) == REDIO_VALUE) {
+  while (!c->broken && redio_decoder_next(&c->decoder) == REDIO_VALUE) {
     redio_chain *chain = redio_connection_first(c);
     int finished;
     if (is_message(c))
@@ -478,11 +530,12 @@ static int push_next(lua_State *L, redio_connection *c) {
       return finish_chain(L, c, chain);
     redio_connection_pop(c);
   }
-  if (!redio_decoder_error(&c->decoder))
+  why = c->broken ? c->broken : redio_decoder_error(&c->decoder);
+  if (!why)
     return 0;
   lua_settop(L, AT_ERRORS); /* a chain that is not finished has left its waiter there */
   lua_pushnil(L);
-  lua_pushstring(L, redio_decoder_error(&c->decoder));
+  lua_pushstring(L, why);
   return 2;
 }
 

@@ -3,6 +3,7 @@
 #include "lbind.h"
 #include "lvalue.h"
 #include "number.h"
+#include "sha1.h"
 #include "utf8.h"
 
 const char redio_command_tag, redio_pipeline_tag, redio_connection_tag, redio_decoder_tag;
@@ -60,6 +61,16 @@ static int lnumber(lua_State *L) {
   return 1;
 }
 
+/* sha1(s) -> its SHA-1 in hexadecimal digits */
+static int lsha1(lua_State *L) {
+  char digits[REDIO_SHA1_DIGITS];
+  size_t len;
+  const char *s = luaL_checklstring(L, 1, &len);
+  redio_sha1(digits, s, len);
+  lua_pushlstring(L, digits, sizeof digits);
+  return 1;
+}
+
 /* isyieldable() -> whether the running coroutine may yield: some hosts put a table of their own in
  * the place of Lua's coroutine functions, without this one */
 static int lisyieldable(lua_State *L) {
@@ -67,11 +78,9 @@ static int lisyieldable(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg functions[] = {{"strdecode", lstrdecode},
-                                     {"strencode", lstrencode},
-                                     {"number", lnumber},
-                                     {"isyieldable", lisyieldable},
-                                     {NULL, NULL}};
+static const luaL_Reg functions[] = {{"strdecode", lstrdecode},     {"strencode", lstrencode},
+                                     {"number", lnumber},           {"sha1", lsha1},
+                                     {"isyieldable", lisyieldable}, {NULL, NULL}};
 
 #if defined(__GNUC__)
 __attribute__((visibility("default")))

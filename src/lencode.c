@@ -29,22 +29,42 @@ static int encode_number(lua_State *L, redio_pipeline *p, int i) {
   return redio_pipeline_arg(p, text, len);
 }
 
-static int token_at(lua_State *L, const redio_variant *v, int first, int top) {
+/* The arguments of a command: the values from index `first` of the stack on, or those of the list
+ * at index `list`, which may be more than a stack holds. */
+typedef struct arguments {
+  lua_State *L;
+  int list, first, count;
+} arguments;
+
+/* Argument i, from 1, when it is a string. */
+static const char *string_at(const arguments *a, int i, size_t *len) {
+  const char *s;
+  if (!a->list)
+    return lua_type(a->L, a->first + i - 1) == LUA_TSTRING
+               ? lua_tolstring(a->L, a->first + i - 1, len)
+               : NULL;
+  lua_rawgeti(a->L, a->list, i);
+  s = lua_type(a->L, -1) == LUA_TSTRING ? lua_tolstring(a->L, -1, len) : NULL;
+  lua_pop(a->L, 1); /* the list holds it */
+  return s;
+}
+
+static int has_token(const arguments *a, const redio_variant *v) {
+  size_t len;
   int i;
-  for (i = first + v->from - 1; i <= top; i++) {
-    size_t len;
-    const char *s = lua_type(L, i) == LUA_TSTRING ? lua_tolstring(L, i, &len) : NULL;
+  for (i = v->from; i <= a->count; i++) {
+    const char *s = string_at(a, i, &len);
     if (s && redio_is_word(v->token, v->token_len, s, len))
       return 1;
   }
   return 0;
 }
 
-static unsigned char choose_shape(lua_State *L, const redio_command *c, int first, int top) {
+static unsigned char choose_shape(const arguments *a, const redio_command *c) {
   int k;
   for (k = 0; k < c->variants_count; k++) {
     const redio_variant *v = c->variants + k;
-    if (v->token_len ? token_at(L, v, first, top) : top - first + 1 == v->argc)
+    if (v->token_len ? has_token(a, v) : a->count == v->argc)
       return v->shape;
   }
   return c->shape;
@@ -77,14 +97,13 @@ static int check_arguments(lua_State *L, int first, int top) {
   return plain;
 }
 
-static const char *reply_argument(lua_State *L, const redio_command *c, int first, int top) {
-  if (!(c->flags & REDIO_MUTE) || top != first || lua_type(L, first) != LUA_TSTRING)
-    return NULL;
-  return lua_tostring(L, first);
+static const char *reply_argument(const arguments *a, const redio_command *c) {
+  size_t len;
+  return c->flags & REDIO_MUTE && a->count == 1 ? string_at(a, 1, &len) : NULL;
 }
 
-static unsigned char shape_of(lua_State *L, const redio_command *c, int first, int top) {
-  return c->variants_count ? choose_shape(L, c, first, top) : c->shape;
+static unsigned char shape_of(const arguments *a, const redio_command *c) {
+  return c->variants_count ? choose_shape(a, c) : c->shape;
 }
 
 static int encode_argument(lua_State *L, redio_pipeline *p, int i) {
@@ -115,33 +134,72 @@ static int queue_strings(lua_State *L, redio_pipeline *p, const redio_command *c
   return redio_pipeline_plain(p, c, args, n, bytes);
 }
 
+/* Each of them, in order: 0; -1 when memory is out; or what encode_argument says of one that is not
+ * plain. */
+static int encode_all(const arguments *a, redio_pipeline *p) {
+  int i, failed = 0;
+  for (i = 1; i <= a->count && !failed; i++) {
+    if (!a->list) {
+      failed = encode_argument(a->L, p, a->first + i - 1);
+      continue;
+    }
+    lua_rawgeti(a->L, a->list, i);
+    failed = encode_argument(a->L, p, lua_gettop(a->L));
+    lua_pop(a->L, 1);
+  }
+  return failed;
+}
+
+static int queue_usual(const arguments *a, redio_pipeline *p, const redio_command *c) {
+  int failed;
+  if (redio_pipeline_refuses(p, c))
+    return a->first;
+  if (p->closed_pieces < p->pieces.count)
+    redio_unref_pieces(a->L, &p->pieces, p->closed_pieces);
+  if (redio_pipeline_open(p, c, (unsigned)a->count))
+    return -1;
+  failed = encode_all(a, p);
+  return failed ? failed : redio_pipeline_close(p, c, shape_of(a, c), reply_argument(a, c));
+}
+
 int redio_queue(lua_State *L, redio_pipeline *p, const redio_command *c, int first, int top) {
-  int i, failed = p->closed_pieces == p->pieces.count ? queue_strings(L, p, c, first, top) : 1;
+  int failed = p->closed_pieces == p->pieces.count ? queue_strings(L, p, c, first, top) : 1;
+  arguments a;
   if (failed <= 0)
     return failed;
-  failed = 0;
-  if (redio_pipeline_refuses(p, c))
-    return first;
-  if (p->closed_pieces < p->pieces.count)
-    redio_unref_pieces(L, &p->pieces, p->closed_pieces);
-  if (redio_pipeline_open(p, c, (unsigned)(top - first + 1)))
-    return -1;
-  for (i = first; i <= top && !failed; i++)
-    failed = encode_argument(L, p, i);
-  if (failed)
-    return failed;
-  return redio_pipeline_close(p, c, shape_of(L, c, first, top), reply_argument(L, c, first, top));
+  a.L = L;
+  a.list = 0;
+  a.first = first;
+  a.count = top - first + 1;
+  return queue_usual(&a, p, c);
+}
+
+/* The results of encode: false and why, but where the arguments are to blame. */
+static int push_outcome(lua_State *L, const redio_pipeline *p, const redio_command *c,
+                        int stopped) {
+  const char *refusal = stopped ? redio_pipeline_refuses(p, c) : NULL;
+  lua_pushboolean(L, !stopped);
+  if (!refusal && stopped >= 0)
+    return 1;
+  lua_pushstring(L, refusal ? refusal : "out of memory");
+  return 2;
 }
 
 int redio_encode(lua_State *L, redio_pipeline *p, const redio_command *c, int first) {
   int top = lua_gettop(L), stopped = redio_queue(L, p, c, first, top);
-  const char *refusal = stopped ? redio_pipeline_refuses(p, c) : NULL;
-  lua_pushboolean(L, !stopped);
-  if (!stopped)
-    return 1;
-  if (refusal || stopped < 0)
-    lua_pushstring(L, refusal ? refusal : "out of memory");
-  else if (check_arguments(L, first, top) == 0)
-    return 1; /* nothing wrong that Lua could not help */
-  return 2;
+  int n = push_outcome(L, p, c, stopped);
+  if (n == 1 && stopped && check_arguments(L, first, top))
+    return 2; /* something is wrong that Lua could not help: it is said */
+  return n;
+}
+
+int redio_encode_list(lua_State *L, redio_pipeline *p, const redio_command *c, int list,
+                      int count) {
+  arguments a;
+  a.L = L;
+  a.list = list;
+  a.first = 1;
+  a.count = count;
+  luaL_checkstack(L, 4, "arguments");
+  return push_outcome(L, p, c, queue_usual(&a, p, c));
 }

@@ -2,8 +2,9 @@
 /* The usual command on its usual way: what is done for every one of them, in as few steps as it
  * takes. Whatever is not usual is left to Lua, which starts again from the beginning.
  *
- * To C a handle is a table {client, pipeline or nil or false, true when something is set}, and a
- * client {connection that is ready or false, its waiters}. */
+ * To C a handle is a table {client, its queue, true when something is set}, and a client
+ * {connection that is ready or false, its waiters}. The queue is a pipeline; nil or false while
+ * nothing is queued; or BUSY while a coroutine waits for what was. */
 #include "lbind.h"
 #include "lvalue.h"
 
@@ -76,6 +77,11 @@ static int lcancelling(lua_State *L) {
 
 /* ---- handle, queue, send ---- */
 
+/* BUSY. Starts with an address, as whatever redio_own looks at does. */
+static const void *const busy = &busy;
+
+static void push_busy(lua_State *L) { lua_pushlightuserdata(L, (void *)(size_t)&busy); }
+
 /* What handles(metatable) makes: new(client) -> a handle */
 static int lnew_handle(lua_State *L) {
   lua_createtable(L, HANDLE_PIPELINE, 0); /* the third is rare */
@@ -94,13 +100,15 @@ static int lhandles(lua_State *L) {
   return 1;
 }
 
-/* The handle's pipeline, on top; one is lent to it when it has none. NULL when something is set. */
+/* The handle's pipeline, on top; one is lent to it when it has none. NULL when something is set, or
+ * when another coroutine waits for what was queued. */
 static redio_pipeline *pipeline_of_handle(lua_State *L) {
+  const void *const *queue;
   redio_pipeline *p;
   lua_rawgeti(L, 1, HANDLE_PIPELINE);
-  p = redio_own(L, -1, &redio_pipeline_tag);
-  if (p)
-    return p;
+  queue = lua_touserdata(L, -1);
+  if (queue)
+    return *queue == &redio_pipeline_tag ? (redio_pipeline *)(size_t)queue : NULL;
   lua_rawgeti(L, 1, HANDLE_IS_SET);
   if (lua_toboolean(L, -1))
     return NULL;
@@ -118,7 +126,7 @@ static int lqueue(lua_State *L) {
   if (lua_type(L, 1) != LUA_TTABLE)
     luaL_checktype(L, 1, LUA_TTABLE);
   p = pipeline_of_handle(L);
-  if (!p || redio_queue(L, p, c, 2, top))
+  if (!p || !redio_pipeline_claim(p, L) || redio_queue(L, p, c, 2, top))
     return 0;
   lua_pushvalue(L, 1);
   return 1;
@@ -143,7 +151,7 @@ static int lsend(lua_State *L) {
   lua_rawgeti(L, 1, HANDLE_IS_SET);
   lua_rawgeti(L, 1, HANDLE_PIPELINE);
   p = redio_own(L, 3, &redio_pipeline_tag);
-  if (!p || lua_toboolean(L, 2) || stock_of(L)->cancelling)
+  if (!p || p->owner != L || lua_toboolean(L, 2) || stock_of(L)->cancelling)
     return 0;
   lua_rawgeti(L, 1, HANDLE_CLIENT);
   lua_rawgeti(L, 4, CLIENT_CONNECTION);
@@ -156,7 +164,7 @@ static int lsend(lua_State *L) {
   how = (p->replies == 1 && p->values == 1 ? SINGLE : 0) + (redio_connection_unsent(c) ? 0 : FIRST);
   lua_pushvalue(L, 3);
   redio_submit(L, c, p, 0, 6);
-  lua_pushboolean(L, 0);
+  push_busy(L);
   lua_rawseti(L, 1, HANDLE_PIPELINE);
   if (redio_connection_unsent(c) >= MUCH_BYTES)
     how += MUCH;
@@ -208,4 +216,6 @@ void redio_open_handle(lua_State *L) {
   lua_setfield(L, -2, "FIRST");
   lua_pushinteger(L, MUCH);
   lua_setfield(L, -2, "MUCH");
+  push_busy(L);
+  lua_setfield(L, -2, "BUSY");
 }

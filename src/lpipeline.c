@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The userdata command and pipeline. */
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -163,6 +164,19 @@ static int lencode(lua_State *L) {
   return redio_encode(L, p, c, 3);
 }
 
+/* encode_list(pipeline, command, list, count) -> true | false, why?
+ * See redio_encode_list. */
+static int lencode_list(lua_State *L) {
+  redio_pipeline *p = check_pipeline(L, 1);
+  const redio_command *c = check_command(L, 2);
+  lua_Integer count = luaL_checkinteger(L, 4);
+  luaL_checktype(L, 3, LUA_TTABLE);
+  luaL_argcheck(L, count >= 0 && count <= INT_MAX - 16, 4, "not a number of arguments");
+  if (p->submitted)
+    redio_pipeline_reset(p);
+  return redio_encode_list(L, p, c, 3, (int)count);
+}
+
 static int lpipeline_clear(lua_State *L) {
   redio_pipeline *p = check_pipeline(L, 1);
   redio_unref_pieces(L, &p->pieces, 0);
@@ -192,25 +206,33 @@ static int lpipeline_count(lua_State *L) {
   return 2;
 }
 
-/* pipeline:flags() -> private, readonly, blocking: whether it needs a connection of its own, may be
- * sent twice, may wait */
+/* pipeline:claim() -> whether the running coroutine may go on with what is queued */
+static int lpipeline_claim(lua_State *L) {
+  lua_pushboolean(L, redio_pipeline_claim(check_pipeline(L, 1), L));
+  return 1;
+}
+
+/* pipeline:flags() -> private, readonly, blocking, mutes: whether it needs a connection of its own,
+ * may be sent twice, may wait, has a CLIENT REPLY in it */
 static int lpipeline_flags(lua_State *L) {
   const redio_pipeline *p = check_pipeline(L, 1);
   lua_pushboolean(L, redio_pipeline_is_private(p));
   lua_pushboolean(L, (p->all_flags & REDIO_READONLY) != 0);
   lua_pushboolean(L, (p->flags & REDIO_BLOCKING) != 0);
-  return 3;
+  lua_pushboolean(L, (p->flags & REDIO_MUTE) != 0);
+  return 4;
 }
 
-/* pipeline:session() -> in_multi, watching, dirty, quits: as the queued commands will leave the
- * connection */
+/* pipeline:session() -> in_multi, watching, dirty, quits, muted: as the queued commands will leave
+ * the connection */
 static int lpipeline_session(lua_State *L) {
   const redio_pipeline *p = check_pipeline(L, 1);
   lua_pushboolean(L, p->now.in_multi);
   lua_pushboolean(L, p->now.watching);
   lua_pushboolean(L, p->now.dirty || p->now.muted || p->now.skip);
   lua_pushboolean(L, (p->flags & REDIO_QUIT) != 0);
-  return 4;
+  lua_pushboolean(L, p->now.muted || p->now.skip);
+  return 5;
 }
 
 /* pipeline:wrap(multi) -> true, or false and why: MULTI in front of what is queued */
@@ -253,13 +275,17 @@ static int lpipeline_gc(lua_State *L) {
   return 0;
 }
 
-static const luaL_Reg methods[] = {
-    {"clear", lpipeline_clear}, {"settle", lpipeline_settle}, {"reset", lpipeline_reset},
-    {"count", lpipeline_count}, {"flags", lpipeline_flags},   {"session", lpipeline_session},
-    {"wrap", lpipeline_wrap},   {"__gc", lpipeline_gc},       {NULL, NULL}};
+static const luaL_Reg methods[] = {{"clear", lpipeline_clear}, {"settle", lpipeline_settle},
+                                   {"reset", lpipeline_reset}, {"count", lpipeline_count},
+                                   {"flags", lpipeline_flags}, {"session", lpipeline_session},
+                                   {"wrap", lpipeline_wrap},   {"claim", lpipeline_claim},
+                                   {"__gc", lpipeline_gc},     {NULL, NULL}};
 
-static const luaL_Reg functions[] = {
-    {"command", lcommand}, {"pipeline", lpipeline}, {"encode", lencode}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"command", lcommand},
+                                     {"pipeline", lpipeline},
+                                     {"encode", lencode},
+                                     {"encode_list", lencode_list},
+                                     {NULL, NULL}};
 
 void redio_open_pipeline(lua_State *L) {
   redio_new_class(L, "redio.pipeline", methods);

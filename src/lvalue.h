@@ -53,6 +53,10 @@ int redio_queue(lua_State *L, redio_pipeline *p, const redio_command *c, int fir
  * queued then. */
 int redio_encode(lua_State *L, redio_pipeline *p, const redio_command *c, int first);
 
+/* encode_list(pipeline, command, list, count): the same for the arguments of a list, each a string
+ * or a number; false when one is not. */
+int redio_encode_list(lua_State *L, redio_pipeline *p, const redio_command *c, int list, int count);
+
 /* Gives back the refs of pieces from index `from` on. */
 void redio_unref_pieces(lua_State *L, redio_pieces *pieces, size_t from);
 

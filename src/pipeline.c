@@ -357,6 +357,7 @@ static void forget_commands(redio_pipeline *p) {
   p->flags = 0;
   p->all_flags = ~(uint32_t)0;
   p->submitted = 0;
+  p->owner = NULL;
 }
 
 void redio_pipeline_clear(redio_pipeline *p) {

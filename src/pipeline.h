@@ -64,6 +64,7 @@ typedef struct redio_session {
 
 typedef struct redio_pipeline {
   const void *tag;
+  const void *owner; /* the coroutine that queued the first command; only ever compared */
   redio_buf out;
   redio_buf expects; /* redio_expect */
   redio_buf queued;  /* redio_expect of the commands queued since MULTI */
@@ -113,6 +114,17 @@ int redio_pipeline_wrap(redio_pipeline *p, const redio_command *multi);
 /* Commands as they were once written, and what they expect: 0, or -1 when memory is out. */
 int redio_pipeline_restore(redio_pipeline *p, const char *out, size_t len, const redio_expect *e,
                            const redio_expect *end, int readonly);
+
+/* Whether that coroutine may go on with what is queued: it queued the first command, or none is
+ * queued yet, and then the pipeline is its own from now on. */
+static inline int redio_pipeline_claim(redio_pipeline *p, const void *coroutine) {
+  if (p->owner == coroutine)
+    return 1;
+  if (p->owner && p->commands)
+    return 0;
+  p->owner = coroutine;
+  return 1;
+}
 
 /* Forgets the queued commands, as if they had never been called. */
 void redio_pipeline_clear(redio_pipeline *p);

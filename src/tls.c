@@ -39,11 +39,14 @@ static const char *verify_words(long result) {
   }
 }
 
-static const char *alert_words(int alert) {
+/* In TLS 1.3 the server looks at the client's certificate when the handshake is over on this side. */
+static const char *alert_words(int alert, int established) {
   switch (alert) {
   case SSL_AD_CERTIFICATE_REQUIRED:
     return "the server requires a client certificate (tls.cert, tls.key)";
   case SSL_AD_HANDSHAKE_FAILURE:
+    if (established)
+      return "the server has broken off (alert: handshake failure)";
     return "the server refuses: no common cipher, or it requires a client certificate (tls.cert, "
            "tls.key)";
   case SSL_AD_BAD_CERTIFICATE:
@@ -66,14 +69,14 @@ static const char *alert_words(int alert) {
 }
 
 /* The text of what is first in OpenSSL's queue of errors. */
-static const char *error_words(unsigned long error) {
+static const char *error_words(unsigned long error, int established) {
   int reason = ERR_GET_REASON(error);
   const char *words = NULL;
   if (ERR_GET_LIB(error) == ERR_LIB_SSL) {
     if (reason >= SSL_AD_REASON_OFFSET)
-      words = alert_words(reason - SSL_AD_REASON_OFFSET);
+      words = alert_words(reason - SSL_AD_REASON_OFFSET, established);
     else if (reason == SSL_R_UNSUPPORTED_PROTOCOL)
-      words = alert_words(SSL_AD_PROTOCOL_VERSION);
+      words = alert_words(SSL_AD_PROTOCOL_VERSION, established);
   }
   if (!words && reason == ERR_R_MALLOC_FAILURE)
     words = "not enough memory";
@@ -187,7 +190,7 @@ int redio_tls_context_init(redio_tls_context *c, const redio_tls_settings *setti
   ERR_clear_error();
   c->ctx = SSL_CTX_new(TLS_client_method());
   if (!c->ctx) {
-    snprintf(why, REDIO_TLS_WHY, "%s", error_words(ERR_peek_error()));
+    snprintf(why, REDIO_TLS_WHY, "%s", error_words(ERR_peek_error(), 0));
     ERR_clear_error();
     return -1;
   }
@@ -238,7 +241,7 @@ static redio_tls_status die_by_queue(redio_tls *t) {
     return die(t, "the server does not speak TLS (a plain port?)");
   if (ERR_GET_LIB(error) == ERR_LIB_SSL && ERR_GET_REASON(error) == SSL_R_CERTIFICATE_VERIFY_FAILED)
     return die_unverified(t, SSL_get_verify_result(t->ssl));
-  return die(t, error_words(error));
+  return die(t, error_words(error, t->established));
 }
 
 /* What came of a call to OpenSSL. */

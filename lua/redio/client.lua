@@ -89,8 +89,11 @@ end
 function Client:_greet(conn)
   local greeter = handle.on(self, conn)
   local ok, err = pcall(self.settings.on_connect, greeter)
-  greeter:_detach()
+  local is_plain = greeter:_detach()
   if not ok then error(err, 0) end
+  if is_plain then return end
+  error(errors.new("ConnectionError", "on_connect has left a MULTI or a WATCH open, replies turned off, or QUIT: "
+    .. "every chain on this connection would suffer from it", { address = conn.address, permanent = true }), 0)
 end
 
 function Client:_count_loss(conn)
@@ -104,18 +107,19 @@ function Client:_closed_error()
   return errors.new("PoolClosedError", "the client is closed", { address = self.settings.address, sent = "no" })
 end
 
--- The next chain takes a new shared connection; this one closes when what is in flight is in.
-function Client:_leave_shared()
-  local conn = self._shared
+-- The next chain takes a new shared connection; this one, if it still is the shared one, closes when what is in flight
+-- is in.
+function Client:_leave_shared(conn)
+  if self._shared ~= conn then return end
   self._shared, self[1] = nil, false
-  if conn then conn:retire() end
+  conn:retire()
 end
 
 function Client:_shared_hooks()
   return {
     on_connect = self._on_connect,
     on_ready = function(ready)
-      self[1], self[2] = not self._always_slow and ready.core, ready.waiters
+      self[1], self[2] = not self._always_slow and not self.closed and ready.core, ready.waiters
     end,
     on_lost = function(lost)
       if self._shared == lost then self._shared, self[1] = nil, false end

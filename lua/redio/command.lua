@@ -85,9 +85,31 @@ function M.no_such_method(method)
   return ("no command '%s'%s; call(\"%s\", ...) sends any"):format(method, near, method:upper())
 end
 
---- The words of a command's name in the table's form, and whatever a caller has put behind them.
-function M.words(name)
-  return (name:upper():gsub("^%s+", ""):gsub("%s+$", ""):gsub("%s+", " "))
+local NO_WORDS = {}
+
+--- The command that a text and perhaps the argument behind it name: the longest that the table has. However it is
+--- spelled, a command that leaves something behind is found, for its flags decide which connection takes it.
+---@param name string one word or more
+---@param first any the argument that follows
+---@return redio.Command
+---@return string[] words of the text that are no part of the name, as they were written
+---@return boolean is_taken `first` is part of the name
+function M.resolve(name, first)
+  local head, rest = name:match "^%s*(%S+)%s*(.*)$"
+  head = head:upper()
+  local record = M.find(head)
+  local container = record and record.entry.container
+  if rest == "" then
+    local sub = container and type(first) == "string" and M.find(head .. " " .. first:upper())
+    return sub or record or M.unknown(head), NO_WORDS, sub and true or false
+  end
+  local words = {}
+  for word in rest:gmatch "%S+" do
+    words[#words + 1] = word
+  end
+  local sub = container and M.find(head .. " " .. words[1]:upper())
+  if sub then table.remove(words, 1) end
+  return sub or record or M.unknown(head), words, false
 end
 
 return M

@@ -19,6 +19,10 @@ local resume, yield = task.resume, coroutine.yield
 
 local M = {}
 
+-- Pushes that answer a subscription: on a connection for commands something has been sent that was no command of
+-- ours, and its reply never comes.
+local SUBSCRIPTIONS = { subscribe = true, psubscribe = true, ssubscribe = true }
+
 -- Stages of a chain, for people.
 M.WRITING, M.READING = "writing: the server reads nothing", "waiting for a reply"
 M.ROOM = room.STAGE
@@ -74,6 +78,12 @@ function M.new(settings, transport, hooks)
     local conn = weak.self
     if conn then conn:_read(bytes) end
   end
+  -- A write may fail at once, in the coroutine that is about to wait for what it has written.
+  self._on_unwritten = function(reason, certain)
+    self.transport.defer(function()
+      self._on_end(reason, certain)
+    end)
+  end
   self._on_end = function(reason, certain)
     local conn = weak.self
     if not conn or conn.lost then return end
@@ -84,7 +94,7 @@ function M.new(settings, transport, hooks)
 end
 
 function Connection:_new_core()
-  local connection, waiters = new_core(self.hooks.receiver, self.settings.limits), {}
+  local connection, waiters = new_core(self.hooks.receiver, self.settings.limits), { connection = self }
   connection:limit(self.settings.max_queued_bytes)
   if self.settings.null ~= nil then
     waiters.null = self.settings.null
@@ -118,6 +128,7 @@ local function establish(self)
   self.ready, self.stage = true, "ready"
   self:_stop_deadline()
   busy[self] = nil
+  if self.flushing then self:_wake_up() end
   if self.hooks.on_ready then self.hooks.on_ready(self) end
   local openers = self.openers
   self.openers = {}
@@ -211,12 +222,17 @@ function Connection:_start()
   local seconds, transport = self.settings.connect_timeout, self.transport
   if seconds then
     self._deadline = transport.start_timer(seconds, function()
-      self:fail(errors.new("TimeoutError",
-        ("no connection within %g s (connect_timeout): still %s"):format(seconds, self.stage),
-        { address = self.address }))
+      task.after_reading(transport, function()
+        if not self.ready then self:_overdue(seconds) end
+      end)
     end)
   end
   self:_connect()
+end
+
+function Connection:_overdue(seconds)
+  local words = "no connection within %g s (connect_timeout): still %s"
+  self:fail(errors.new("TimeoutError", words:format(seconds, self.stage), { address = self.address }))
 end
 
 --- Connects, `delay` seconds from now; `wait_ready` waits for it.
@@ -272,12 +288,22 @@ end
 function Connection:flush()
   if not self.flushing then return end
   self.flushing = false
-  local ok, data, size = pcall(core_output, self.core)
-  if not ok then return self:fail(errors.new("ConnectionError", text.of_error(data), { address = self.address })) end
+  if self.transport.is_forked() then return self:_fail_soon(self:_forked_error()) end
+  local ok, data, size, waiting = pcall(core_output, self.core)
+  if not ok then
+    return self:_fail_soon(errors.new("ConnectionError", text.of_error(data), { address = self.address }))
+  end
   if not data or not self.socket then return self:_settle() end
-  if self.transport.is_forked() then return self:fail(self:_forked_error()) end
-  self.socket:write(data, self._on_end)
+  self.socket:write(data, self._on_unwritten)
   self.room:wrote(size)
+  if waiting == 0 then self:_settle() end
+end
+
+-- Not at once: the running coroutine may be about to wait for what it has submitted, and would be told too early.
+function Connection:_fail_soon(err)
+  self.transport.defer(function()
+    self:fail(err)
+  end)
 end
 
 --- Waits until submit may be tried again, or the connection is lost.
@@ -362,7 +388,11 @@ end
 function Connection:_unasked(is_push, ...)
   local hooks = self.hooks
   if is_push or hooks.lines then
-    if hooks.on_push then hooks.on_push(self, ...) end
+    if hooks.on_push then return hooks.on_push(self, ...) end
+    if SUBSCRIPTIONS[(...)] then
+      self:fail(errors.new("ProtocolError", "the server has subscribed a connection that serves commands",
+        { address = self.address }))
+    end
     return
   end
   local value = ...

@@ -2,29 +2,41 @@
 -- One chain's way over a connection and back: which connection it takes, what its wait may end with, and what
 -- becomes of the connection afterwards.
 
+local command = require "redio.command"
 local compat = require "redio.compat"
 local core = require "redio.core"
 local decode = require "redio.decode"
 local errors = require "redio.errors"
 local task = require "redio.task"
 
-local DONE, FAILED, LOST = core.DONE, core.FAILED, core.LOST
+local BUSY, DONE, FAILED, LOST = core.BUSY, core.DONE, core.FAILED, core.LOST
 local COLLECT, LIST, OWN = core.COLLECT, core.LIST, core.OWN
 local recycle = core.recycle
 local unpack = compat.unpack
 
 local M = {}
 
+-- Where the handle's connection is, as far as it follows from the SELECTs that were answered.
+local function follow_database(self, failed)
+  local selects, refused = self._selects, {}
+  self._selects = false
+  for i = 1, failed and #failed or 0 do
+    if failed[i].command == "SELECT" then refused[failed[i].index] = true end
+  end
+  for i = 1, #selects do
+    if not refused[selects[i].at] then self.db = selects[i].database end
+  end
+end
+
 -- Ends one exchange on a connection of the handle's own: keeps it while it has state, else gives it back.
-local function leave_private(self, conn, pipeline, is_done_with)
-  if self._greets then return recycle(pipeline) end
+local function leave_private(self, conn, pipeline, is_done_with, failed)
+  if self._selects then follow_database(self, failed) end
   local in_multi, watching, dirty, quits = pipeline:session()
   if quits then conn:close "it was told QUIT" end -- before the server does, which would be a loss
-  self._busy = false
-  if self._private_client or in_multi or watching or dirty then
+  if self._private_client or self._greets or in_multi or watching or dirty then
     pipeline:settle()
     self.in_transaction = in_multi
-    if self._conn ~= conn then self:_pin(conn, pipeline) end
+    if self._own ~= pipeline then self:_pin(conn, pipeline) end
     return
   end
   self:_unpin()
@@ -34,9 +46,9 @@ end
 
 --- The chain is over, and a connection of the handle's own is of no more use to it.
 local function forsake(self, conn, pipeline)
+  self[2] = false
   if conn and conn.exclusive then
     pipeline:reset()
-    self._busy = false
     self[1]._pool:release(conn, false)
     if self._private_client then
       self.closed, self.in_transaction = true, false
@@ -53,25 +65,13 @@ local function decoded(self, collected, n, places)
   return collected[1], n
 end
 
-local function false_for_nil(self, n, ...)
-  local list = { ... }
+local function fill_holes(self, list, n)
   local null = self[1].settings.null
   if null == nil then null = false end
   for i = 1, n do
     if list[i] == nil then list[i] = null end
   end
   return list
-end
-
---- Completes the error replies of a chain; the first is the one to raise.
-local function complete(client, failed, count, replies)
-  for i = 1, #failed do
-    failed[i].count = count
-    errors.complete(failed[i], client.settings.address)
-  end
-  local first = failed[1]
-  first.replies = replies
-  return first
 end
 
 -- Whether a chain may be sent once more.
@@ -94,15 +94,17 @@ local function has_list(mode)
   return mode % 8 >= COLLECT
 end
 
--- Error replies are among the results.
-local function with_errors(self, mode, failed, count, ...)
-  if not has_list(mode) then
-    error(complete(self[1], failed, count, false_for_nil(self, select("#", ...), ...)), 0)
-  end
-  local list = decoded(self, ...)
-  local err = complete(self[1], failed, count, list)
+local TOO_MANY = "these are more results than a call can return: use replies(), which returns them as one list"
+
+-- Error replies are among the results, or there are too many of these.
+local function with_errors(self, mode, failed, list)
+  local n = failed.values
+  if has_list(mode) then list = decoded(self, list, n, failed.places) else fill_holes(self, list, n) end
   if mode % 16 >= LIST then return list end
-  error(err, 0)
+  local first = failed[1]
+  if not first then error(TOO_MANY, 0) end
+  first.replies = list
+  error(first, 0)
 end
 
 local function after_loss(self, conn, pipeline, mode, tries, err, sent, recovered)
@@ -121,34 +123,62 @@ local function interrupted(self, conn, pipeline, token)
   error(reason, 0)
 end
 
--- Whether the connection is of no more use: it leads to a read-only replica, where the next one may find the master,
--- or the server is about to hang up on what it could not read.
-local function is_done_with(failed)
+-- An EXEC or DISCARD that the server refuses leaves MULTI open, or none was: then the commands between were not
+-- executed as one. (EXECABORT has ended it.)
+local function leaves_multi_open(err)
+  return (err.command == "EXEC" or err.command == "DISCARD") and err.code ~= "EXECABORT"
+end
+
+-- Of what use the connection is after these error replies: nil, all as before; LEAVE, the next chain takes another, for
+-- the server is about to hang up on what it could not read, or is a read-only replica where another connection may find
+-- the master; BROKEN, nothing that comes on it can be trusted.
+local LEAVE, BROKEN = 1, 2
+
+local function usefulness(client, from, failed)
+  local is_replica, use = false, nil
   for i = 1, #failed do
     local err = failed[i]
-    if err.code == "READONLY" or (err.code == "ERR" and (err.message or ""):find "^Protocol error") then return true end
+    if leaves_multi_open(err) then return BROKEN end
+    is_replica = is_replica or err.code == "READONLY"
+    if err.code == "ERR" and (err.message or ""):find "^Protocol error" then use = LEAVE end
   end
-  return false
+  if is_replica and not from.retiring and client._backoff:may_leave_replica() then use = LEAVE end
+  return use
+end
+
+local function break_off(from)
+  from:fail(errors.new("ProtocolError", "the server has refused EXEC or DISCARD: its MULTI may still be open",
+    { address = from.address }))
+end
+
+-- Error replies have come. `conn` is the handle's own connection, `from` the one they came by.
+local function refused(self, conn, pipeline, mode, failed, list)
+  local from, client = failed.waiters.connection, self[1]
+  for i = 1, #failed do
+    failed[i].count = failed.count
+    errors.complete(failed[i], from.address)
+  end
+  local use = usefulness(client, from, failed)
+  if use == BROKEN then break_off(from) end
+  if conn then
+    leave_private(self, conn, pipeline, use, failed)
+  elseif use == LEAVE then
+    client:_leave_shared(from)
+  end
+  return with_errors(self, mode, failed, list)
 end
 
 --- Everything but plain success: what the wait ended with instead. `conn` and `pipeline` are given where they are the
 --- handle's own; those of the shared connection are the core's.
 local function unhappy(self, conn, pipeline, mode, tries, token, ...)
-  if token == FAILED then
-    local done_with = is_done_with((...))
-    if conn then
-      leave_private(self, conn, pipeline, done_with)
-    elseif done_with then
-      self[1]:_leave_shared()
-    end
-    return with_errors(self, mode, ...)
-  end
+  if token == FAILED then return refused(self, conn, pipeline, mode, ...) end
   if token == LOST then return after_loss(self, conn, pipeline, mode, tries, ...) end
   interrupted(self, conn, pipeline, token)
 end
 M.unhappy = unhappy
 
 local function settle(self, conn, pipeline, mode, tries, token, ...)
+  self[2] = false
   if token ~= DONE then return unhappy(self, conn, pipeline, mode, tries, token, ...) end
   if conn then leave_private(self, conn, pipeline) end
   if not has_list(mode) then return ... end
@@ -175,6 +205,7 @@ end
 
 -- The chain will not be sent.
 local function forget(self, pipeline)
+  self[2] = false
   if self._own == pipeline then pipeline:reset() else recycle(pipeline) end
 end
 
@@ -186,11 +217,8 @@ local function connection_for(self, pipeline)
   error(conn, 0)
 end
 
-local function refused(why)
-  if why == "results" then
-    return "these are more results than a call can return: use replies(), which returns them as one list"
-  end
-  return "not enough memory"
+local function no_submission(why)
+  return why == "results" and TOO_MANY or "not enough memory"
 end
 
 local function patience(self, conn, pipeline)
@@ -222,7 +250,7 @@ local function submit(self, conn, pipeline, mode, collected)
   while true do
     local slot, why = conn:submit(pipeline, mode, collected)
     if slot ~= nil or conn.lost then return slot end
-    local ok, err = false, refused(why)
+    local ok, err = false, no_submission(why)
     if why == "full" then ok, err = pcall(conn.wait_room, conn) end
     if not ok then
       forsake(self, conn, pipeline)
@@ -231,20 +259,47 @@ local function submit(self, conn, pipeline, mode, collected)
   end
 end
 
+-- A CLIENT REPLY that the server refuses answers where no answer is due, and every reply after it would be taken for
+-- another's. So before the first one a connection is asked whether it may: ON changes nothing.
+---@return boolean? ok
+---@return table? err why it may not
+local function may_mute(conn)
+  local probe = core.pipeline(true)
+  core.encode(probe, command.find("CLIENT REPLY").core, "ON")
+  local slot, why = conn:submit(probe, OWN)
+  if not slot then return nil, conn.lost or no_submission(why) end
+  local token, failed = conn:wait()
+  conn.may_mute = token == DONE
+  if token == DONE then return true end
+  if token == LOST then return nil, conn.lost end
+  if token == FAILED then return nil, errors.complete(failed[1], conn.address) end
+  return nil, task.interrupted(token)
+end
+
+-- Whether the chain may go where it is to go; raises when not.
+local function check_mute(self, conn, pipeline)
+  local _, _, _, mutes = pipeline:flags()
+  if not mutes or conn.may_mute then return end
+  local ok, err = may_mute(conn)
+  if ok then return end
+  forsake(self, conn, pipeline)
+  error(err, 0)
+end
+
 --- Sends the chain and waits; returns its results, or the list of them, as the mode says.
 function M.run(self, pipeline, mode, tries)
   if task.cancelling > 0 then task.check_cancelled((coroutine.running())) end
+  self[2] = BUSY
   local conn, err = connection_for(self, pipeline)
   if not conn then return without_connection(self, pipeline, mode, tries, err) end
   local is_own = self._conn or conn.exclusive
-  if conn.exclusive then
-    self._busy = true
-    patience(self, conn, pipeline)
-  end
+  if conn.exclusive then patience(self, conn, pipeline) end
+  if is_own then check_mute(self, conn, pipeline) end
   local collected = has_list(mode) and { {}, {} } or false
   local slot = submit(self, conn, pipeline, is_own and mode + OWN or mode, collected)
   if slot == nil then return after_loss(self, is_own and conn, pipeline, mode, tries, conn.lost, false) end
   if slot == false then -- CLIENT REPLY OFF: nothing will come
+    self[2] = false
     if is_own then leave_private(self, conn, pipeline) end
     return
   end

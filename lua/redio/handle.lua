@@ -14,7 +14,7 @@ local errors = require "redio.errors"
 local exchange = require "redio.exchange"
 local task = require "redio.task"
 
-local encode, send, DONE = core.encode, core.send, core.DONE
+local encode_list, send, DONE, BUSY = core.encode_list, core.send, core.DONE, core.BUSY
 local SINGLE, FIRST, MUCH = core.SINGLE, core.FIRST, core.MUCH
 local TEXT, PLACES, COLLECT, LIST = core.TEXT, core.PLACES, core.COLLECT, core.LIST
 local isyieldable, yield = task.can_wait, coroutine.yield
@@ -25,8 +25,8 @@ local M = {}
 
 ---@class redio.Handle
 local methods = {
-  -- 1: the client; 2: the pipeline with what is queued, or false; 3: true when the next await needs more than the
-  -- usual. In the list part, for the core reads them: see core.queuer and core.send.
+  -- 1: the client; 2: the pipeline with what is queued, false, or BUSY while a coroutine waits; 3: true when the next
+  -- await needs more than the usual. In the list part, for the core reads them: see core.queuer and core.send.
 
   -- what a handle is unless it says otherwise
   _conn = false, -- a connection of its own, while it has state there
@@ -34,11 +34,11 @@ local methods = {
   _decode = false,
   _timeout = false,
   _no_pool = false,
-  _busy = false,
   _guard = false,
   _patience = false,
   _private_client = false, -- its connection is its own for good
   _greets = false, -- on_connect's
+  _selects = false, -- SELECTs that are queued
   closed = false,
   in_transaction = false,
   in_pubsub = false,
@@ -48,16 +48,34 @@ local metatable = { __index = methods, __name = "redio.Handle" }
 
 -- queueing ------------------------------------------------------------------------------------------------
 
-local function borrow(self, level)
-  if self.closed and not self._conn then error("this handle is closed", level) end
-  local pipeline = self._own
-  if pipeline then
-    if self._busy then error("another coroutine is awaiting this handle: each needs one of its own", level) end
-  else
-    pipeline = core.lend()
+local SHARED = "another coroutine %s this handle: a handle is for one coroutine at a time, and redis() makes another"
+
+-- Why the running coroutine may not use the handle now; nil when it may.
+local function refusal(self)
+  local queue = self[2]
+  if queue == BUSY then return SHARED:format "waits for the results of" end
+  if queue and not queue:claim() then return SHARED:format "has queued commands on" end
+end
+
+-- The pipeline that takes the caller's commands.
+local function pipeline_of(self)
+  if not self[2] then
+    if self.closed and not self._conn then error("this handle is closed", 0) end
+    self[2] = self._own or core.lend()
   end
-  self[2] = pipeline
-  return pipeline
+  local why = refusal(self)
+  if why then error(why, 0) end
+  return self[2]
+end
+
+-- Remembers which database the handle's connection is in once the SELECT that was just queued is answered. Where that
+-- cannot be told from the chain's errors, it is not known until the next one.
+local function note_select(self, pipeline, database)
+  local in_multi, _, _, _, is_muted = pipeline:session()
+  local selects = self._selects or {}
+  self._selects = selects
+  local known = not (in_multi or is_muted) and tonumber(database) or false
+  selects[#selects + 1] = { at = pipeline:count(), database = known }
 end
 
 --- The command to send and its plain arguments, for whatever the caller gave.
@@ -78,9 +96,11 @@ local function queue(self, record, ...)
   if refused then error(("%s cannot be queued on a handle: %s"):format(record.name, refused), 0) end
   local list
   record, list = expand(self, record, select("#", ...), ...)
+  local pipeline = pipeline_of(self)
   if record.entry.timeout then self:_will_block(record, list) end
-  local ok, why = encode(self[2] or borrow(self, 0), record.core, unpack(list, 1, list.n))
+  local ok, why = encode_list(pipeline, record.core, list, list.n)
   if not ok then error(("bad call of '%s': %s"):format(record.name, why), 0) end
+  if self._private_client and record.name == "SELECT" then note_select(self, pipeline, list[1]) end
 end
 
 --- Queues what the core alone cannot: tables and booleans among the arguments, commands with a form of their own;
@@ -111,24 +131,23 @@ local function slow_method(record)
   end
 end
 
---- The command that a name and perhaps the first argument stand for, and how many arguments that took.
-local function resolve(name, first)
-  name = command.words(name)
-  local record = command.find(name)
-  if record and record.entry.container and type(first) == "string" then
-    local sub = command.find(name .. " " .. first:upper())
-    if sub then return sub, 1 end
+local function queue_behind(self, record, words, ...)
+  local list, n = compat.pack(...), #words
+  for i = 1, list.n do
+    words[n + i] = list[i]
   end
-  return record or command.unknown(name), 0
+  return queue_slowly(self, record, unpack(words, 1, n + list.n))
 end
 
 local function call(self, name, ...)
-  local record, taken = resolve(name, (...))
-  if taken == 1 then return queue_slowly(self, record, select(2, ...)) end
-  return queue_slowly(self, record, ...)
+  local record, words, is_taken = command.resolve(name, (...))
+  if is_taken then return queue_slowly(self, record, select(2, ...)) end
+  if #words == 0 then return queue_slowly(self, record, ...) end
+  return queue_behind(self, record, words, ...)
 end
 
---- Queues any command, by name: `call("JSON.SET", key, path, value)`, `call("CONFIG GET", "save")`.
+--- Queues any command, by name: `call("JSON.SET", key, path, value)`, `call("CONFIG GET", "save")`. Words behind the
+--- name, as a line that somebody has typed has them, are its first arguments.
 ---@param name string
 ---@return redio.Handle
 function methods:call(name, ...)
@@ -136,10 +155,8 @@ function methods:call(name, ...)
   return call(self, name, ...)
 end
 
---- SELECT: the handle's `db` follows.
+--- SELECT: once it is answered the handle's `db` follows.
 function methods:select(...)
-  local db = tonumber((...))
-  if self._private_client then self.db = db end
   return queue_slowly(self, command.find "SELECT", ...)
 end
 
@@ -216,8 +233,7 @@ local function await_with(self, pipeline, mode, timeout)
   return task.with_deadline(transport, timeout, err, name_stage, exchange.run, self, pipeline, mode, 0)
 end
 
-local function await_slowly(self, mode)
-  if not isyieldable() then return task.block(self[1].transport, await_slowly, self, mode) end
+local function await_here(self, mode)
   if self[1].closed then
     self:clear()
     error(self[1]:_closed_error(), 0)
@@ -230,11 +246,18 @@ local function await_slowly(self, mode)
   end
   mode = decoding(self, mode)
   reset_modifiers(self)
-  self[2] = false
   return await_with(self, pipeline, mode, timeout)
 end
 
+local function await_slowly(self, mode)
+  local why = refusal(self)
+  if why then error(why, 2) end
+  if not isyieldable() then return task.block(self[1].transport, await_here, self, mode) end
+  return await_here(self, mode)
+end
+
 local function settle(self, token, ...)
+  self[2] = false
   if token == DONE then return ... end
   return exchange.unhappy(self, nil, nil, 0, 0, token, ...)
 end
@@ -257,6 +280,7 @@ function methods:await()
   local how = send(self)
   if how ~= SINGLE then return await_otherwise(self, how) end
   local token, a, b, c = yield()
+  self[2] = false
   if token == DONE then return a end
   return exchange.unhappy(self, nil, nil, 0, 0, token, a, b, c)
 end
@@ -312,30 +336,33 @@ end
 --- How many commands are queued.
 ---@return integer
 function methods:queued()
-  return self[2] and (self[2]:count()) or 0
+  local pipeline = self[2]
+  return pipeline and pipeline ~= BUSY and (pipeline:count()) or 0
 end
 
 --- Forgets the queued commands.
 function methods:clear()
   local pipeline = self[2]
+  if pipeline == BUSY then return self end -- nothing is queued
   if pipeline then
     pipeline:clear()
-    self[2] = self._own
     if not self._own then core.recycle(pipeline) end
   end
-  self._patience = false
+  self[2], self._patience, self._selects = false, false, false
   reset_modifiers(self)
   return self
 end
 
 function methods:_pin(conn, pipeline)
   self._conn, self._own, self[3] = conn, pipeline, true
-  self._guard = self[1]._pool:guard(conn)
+  conn.pinned = true -- with a session that is this handle's affair
+  if not self._greets then self._guard = self[1]._pool:guard(conn) end
 end
 
 function methods:_unpin()
   if not self._conn then return end
   if self._guard then self._guard.held.conn = nil end
+  self._conn.pinned = false
   self._conn, self._own, self._guard, self[2] = false, false, false, false
   self[3] = self._private_client or self._no_pool
   self.in_transaction = false
@@ -372,10 +399,17 @@ function methods:_wrap_transaction()
 end
 
 -- For on_connect: the handle is of no more use.
+---@return boolean is_plain whether its commands have left the connection so that others can use it
 function methods:_detach()
-  self._conn = false
+  local pipeline = self._own
   self:clear()
-  self.closed = true
+  local in_multi, watching, quits, muted, _
+  if pipeline then
+    in_multi, watching, _, quits, muted = pipeline:session()
+  end
+  self._conn.pinned = false
+  self._conn, self._own, self.closed = false, false, true
+  return not (in_multi or watching or quits or muted)
 end
 
 --- A fresh handle.

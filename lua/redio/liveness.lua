@@ -4,6 +4,7 @@
 
 local core = require "redio.core"
 local errors = require "redio.errors"
+local task = require "redio.task"
 
 local M = {}
 
@@ -52,13 +53,20 @@ local function limit(self, conn)
   return self.write_timeout or self.patience
 end
 
-local function look(self, conn)
+-- The loop looks at its timers before its sockets. After a pause of the process the reply may be there already, so it
+-- is overdue only when the loop has read once more.
+local function look(self, conn, has_read)
   local seconds = limit(self, conn)
   if not conn:is_busy() or not seconds then return end
   if conn.paused then return watch(self, seconds) end
   local left = conn.active_at + seconds - conn.transport.now()
   -- (what limits it may change until then: from writing to reading, or back)
   if left > 0.0005 then return watch(self, math.min(left, self.patience or left, self.write_timeout or left)) end
+  if not has_read then
+    return task.after_reading(conn.transport, function()
+      if not conn.lost and not self._watch then look(self, conn, true) end
+    end)
+  end
   conn:fail(errors.new("TimeoutError", ("nothing within %g s (timeout), %s"):format(seconds, conn:chain_stage(true)),
     { address = conn.address }))
 end
@@ -95,8 +103,13 @@ local function is_idle(conn, interval)
 end
 
 -- The answer is overdue when nothing at all has come since, and we would have seen it.
-local function verdict(self, conn)
+local function verdict(self, conn, has_read)
   if conn.heard or conn.paused then return self:watch_health() end
+  if not has_read then
+    return task.after_reading(conn.transport, function()
+      if not conn.lost then verdict(self, conn, true) end
+    end)
+  end
   conn:fail(errors.new("TimeoutError", "PING was not answered (health_check_interval)", { address = conn.address }))
 end
 
@@ -110,7 +123,8 @@ end
 
 function check(self, conn)
   local interval = conn.settings.health_check_interval
-  if conn.paused then return later(self, "_health", interval, check) end
+  -- (a session that a handle holds is its own affair: a PING would stand in its MULTI, or get no answer)
+  if conn.paused or conn.pinned then return later(self, "_health", interval, check) end
   if conn:is_waiting() or not is_idle(conn, interval) then return self:watch_health() end
   coroutine.wrap(ping)(conn)
   later(self, "_health", math.min(interval, conn.settings.connect_timeout or interval), verdict)

@@ -64,6 +64,7 @@ function M.new(settings, transport, hooks)
     self.waiters.null = settings.null
     self.core:null()
   end
+  self.waiters.connection = self
   self.core:event "connect"
   self.core:event "connected"
   return self

@@ -201,6 +201,7 @@ local function establish(self)
   if self.lost or conn.lost then return conn:close() end
   conn:settle()
   conn.core:limit(settings.max_queued_bytes)
+  conn.waiters.connection = self
   self.core, self.waiters, self.socket = conn.core, conn.waiters, socket
   self.active_at, self.ready, self.stage = transport.now(), true, "ready"
   self.hooks.on_ready(self)

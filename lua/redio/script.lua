@@ -1,25 +1,22 @@
 -- SPDX-License-Identifier: MIT
--- Scripts: sent by their digest, and whole when the server does not know it.
+-- Scripts: sent by their digest, and whole when the server does not know it. Either way each call is one round trip,
+-- but for the one that finds the server without the script.
 
 local check = require "redio.check"
+local core = require "redio.core"
 local errors = require "redio.errors"
 local handle = require "redio.handle"
 
 local M = {}
 
 ---@class redio.Script
----@field sha string? the server's name for it, once it is known
+---@field sha string the server's name for it: its SHA-1
 local Script = {}
 Script.__index = Script
 
 function M.new(client, source)
   check.type(source, "string", 1, "script", 2)
-  return setmetatable({ _client = client, _source = source }, Script)
-end
-
--- The server computes the digest: SHA-1 is not ours to have.
-local function load_script(self)
-  self.sha = handle.new(self._client):script_load(self._source):await()
+  return setmetatable({ sha = core.sha1(source), _client = client, _source = source }, Script)
 end
 
 --- Runs the script.
@@ -29,7 +26,6 @@ end
 function Script:__call(keys, args)
   keys, args = keys or {}, args or {}
   if type(keys) == "string" then keys = { keys } end
-  if not self.sha then load_script(self) end
   local db = handle.new(self._client):evalsha(self.sha, keys, args)
   local ok, value = pcall(db.await, db)
   if ok then return value end

@@ -139,6 +139,14 @@ function M.block(transport, fn, ...)
   return task:_result()
 end
 
+--- Calls `fn` when the loop has looked at its sockets once more: for what would be too late, unless it lies there
+--- already. (A turn begins with the timers, then comes what was deferred, then the sockets.)
+function M.after_reading(transport, fn)
+  transport.defer(function()
+    transport.defer(fn)
+  end)
+end
+
 --- Whether the caller can wait; when not, it is to be run by `block`.
 M.can_wait = isyieldable
 

@@ -61,6 +61,17 @@ function Flow:_receive(bytes)
   end
 end
 
+-- Makes one piece of what waits.
+function Flow:_join()
+  local pieces = {}
+  for i, piece in ipairs(self._queue) do
+    pieces[i] = piece.bytes
+  end
+  if #pieces > 1 then
+    self._queue = { { bytes = table.concat(pieces), due = uv.now() } }
+  end
+end
+
 function Flow:_end()
   if not self.faults.drop then
     self._ended = true
@@ -295,10 +306,14 @@ function Proxy:open_connections()
   return count
 end
 
---- Ends `hold` in both directions; what waited goes on.
-function Proxy:release()
+--- Ends `hold` in both directions; what waited goes on, with `as_one` in one piece.
+function Proxy:release(as_one)
   self.up.hold, self.down.hold = nil, nil
   for _, connection in ipairs(self.connections) do
+    if as_one then
+      connection.up:_join()
+      connection.down:_join()
+    end
     connection.up:_pump()
     connection.down:_pump()
   end
