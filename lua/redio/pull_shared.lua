@@ -174,7 +174,8 @@ local function write(self)
       end
     else
       self._writing = false
-      bell:wait(patience(self))
+      local due = self.transport.catch_up() -- (this timer may be the only one that nginx has room for)
+      bell:wait(due and math.min(due, patience(self)) or patience(self))
       self._writing = true
       if not self.lost then glance(self) end
     end

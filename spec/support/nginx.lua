@@ -165,12 +165,13 @@ function Nginx:log()
   return read(self.dir .. "/error.log")
 end
 
---- The lines of its log that are errors.
+--- The first lines of its log that are errors.
 function Nginx:errors()
   local list = {}
   for line in self:log():gmatch "[^\n]+" do
     if line:find("[error]", 1, true) or line:find("[crit]", 1, true) or line:find("[alert]", 1, true) then
       list[#list + 1] = line
+      if #list == 10 then break end
     end
   end
   return list
