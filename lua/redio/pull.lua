@@ -110,6 +110,11 @@ function Pull:attach(socket)
   self._write, self._read = self.settings.write_timeout, self.settings.read_timeout
 end
 
+--- Whether its socket was closed with the request that it is of, of which nothing is told.
+function Pull:is_gone()
+  return self.socket ~= nil and self.socket:is_gone()
+end
+
 --- Gives the socket away, if another may have it.
 ---@return redio.ngx.Socket? socket nil when it is not clean
 function Pull:detach()
@@ -347,7 +352,7 @@ function Pull:fail(err)
   hang_up(self)
   self.socket = nil
   self.hooks.on_lost(self, err)
-  self.parked:drain(task.nudge)
+  self:_nudge_all()
 end
 
 --- Closes it on purpose.

@@ -34,27 +34,31 @@ local GLANCE = 1
 
 -- The socket is closed with the light thread that read from it.
 local function look_at_reader(self)
-  if not self.reading or not self.socket or not self.socket:is_gone() then return end
+  if not self.reading or not self:is_gone() then return end
   self.reading = false
   self:fail(self:_closed_error "the light thread that read from it was ended")
 end
 
-local function idle(self, waiter)
+local function idle(self, entry)
+  local waiter = entry.waiter
   local ok, err = pcall(task.idle, waiter, GLANCE)
   if not ok then
-    self:_leave(waiter)
+    self:_leave(entry)
     error(err, 0)
   end
   if not waiter.values then look_at_reader(self) end
 end
 
+local function end_wait(self, entry, err)
+  self:_leave(entry)
+  task.abandon(entry.waiter, err)
+end
+
 -- Reads once, and has all that came delivered.
-local function read(self, record, waiter)
+local function read(self, record, entry)
   if not self.socket:is_ours() then
-    self:_leave(waiter)
-    local err = errors.new("ConnectionError", "this connection belongs to another request, which reads from it",
-      { address = self.address, permanent = true })
-    task.abandon(waiter, err)
+    local words = "this connection belongs to another request: each needs one of its own"
+    return end_wait(self, entry, errors.new("ConnectionError", words, { address = self.address, permanent = true }))
   end
   self.reading = true
   if record then record._conn = self end
@@ -63,39 +67,37 @@ local function read(self, record, waiter)
   self.reading = false
   self:_pump()
   if self.hooks.after_read then self.hooks.after_read() end
-  if not token then return end
-  self:_leave(waiter)
-  task.abandon(waiter, task.interrupted(token))
+  if token then end_wait(self, entry, task.interrupted(token)) end
 end
 
 --- Waits until `task.wake(waiter, ...)`.
 function M:park(waiter)
-  local record = task.begin(waiter)
+  local record, entry = task.begin(waiter), { waiter = waiter }
   task.watch(waiter)
-  self.parked:enter(waiter)
+  self.parked:enter(entry)
   while not waiter.values do
     if self.reading or self.paused or self.lost then
-      idle(self, waiter)
+      idle(self, entry)
     else
-      read(self, record, waiter)
+      read(self, record, entry)
     end
   end
-  self:_leave(waiter)
+  self:_leave(entry)
   return task.woken(waiter)
 end
 
 -- Another of those that wait is to read.
 local function nudge_next(self)
   local other = self.parked:peek()
-  while other and task.is_dead(other) do
+  while other and task.is_dead(other.waiter) do
     self.parked:leave(other)
     other = self.parked:peek()
   end
-  if other then task.nudge(other) end
+  if other then task.nudge(other.waiter) end
 end
 
-function M:_leave(waiter)
-  self.parked:leave(waiter)
+function M:_leave(entry)
+  self.parked:leave(entry)
   nudge_next(self)
 end
 
@@ -107,6 +109,13 @@ end
 function M:read_start()
   self.paused = false
   nudge_next(self)
+end
+
+--- The connection is lost: all that wait look again.
+function M:_nudge_all()
+  self.parked:drain(function(entry)
+    task.nudge(entry.waiter)
+  end)
 end
 
 return M

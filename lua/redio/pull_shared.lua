@@ -132,7 +132,7 @@ local function glance(self)
     return self:fail(errors.new("TimeoutError", ("nothing within %g s (timeout), %s"):format(limit, connection.READING),
       { address = self.address }))
   end
-  if idle >= IDLE or self.transport.is_leaving() then self:close "it was idle" end
+  if self.retiring or idle >= IDLE or self.transport.is_leaving() then self:close "it was idle" end
 end
 
 -- (However long it takes: the writer looks after that.)

@@ -53,6 +53,11 @@ function M.cannot_wait()
     phase)
 end
 
+--- A word for nginx's log about what a program may want to know.
+function M.warn(message)
+  ngx.log(ngx.WARN, "redio: ", message)
+end
+
 -- what waits ----------------------------------------------------------------------------------------------
 
 local function context()
@@ -172,6 +177,9 @@ local function milliseconds(seconds)
   return min(LONGEST, max(1, ceil(seconds * 1000 - 0.001)))
 end
 
+-- Where the request is: of all that there are just now no other has the same.
+local get_request = require "resty.core.base".get_request
+
 ---@class redio.ngx.Socket
 ---@field reused boolean it comes from nginx's pool
 local Socket = {}
@@ -211,17 +219,16 @@ function Socket:keep(seconds)
   return false
 end
 
---- Whether it is the running request's. (Those of one that is over are closed.)
-function Socket:is_ours()
-  local ok, times = pcall(self._sock.getreusedtimes, self._sock)
-  return ok and times ~= nil
-end
-
 --- Whether it is closed: by `close`, with its request, or with a light thread that was ended while it read.
 function Socket:is_gone()
   if not self._sock then return true end
-  local ok, times = pcall(self._sock.getreusedtimes, self._sock) -- (raises while it is read from, or another's)
+  local ok, times = pcall(self._sock.getreusedtimes, self._sock)
   return ok and times == nil
+end
+
+--- Whether it is the running request's. (That of one that is over is closed, though another may be at its place.)
+function Socket:is_ours()
+  return self._request == get_request() and not self:is_gone()
 end
 
 --- Does nothing while another light thread reads or writes.
@@ -335,7 +342,7 @@ local function finish(sock, settings, limit)
       return nil, why, why ~= "timeout", "in the TLS handshake (is it a port for TLS?)"
     end
   end
-  return setmetatable({ _sock = sock, reused = reused }, Socket)
+  return setmetatable({ _sock = sock, _request = get_request(), reused = reused }, Socket)
 end
 
 --- A socket of the pool, or a new one, which has shaken hands where TLS is wanted.
