@@ -41,11 +41,15 @@ TLS_OBJECTS = $(patsubst %,$(OBJ)/%.o,$(filter $(TLS_SOURCES),$(SOURCES)))
 CORE_LIBRARY = $(BUILD)/redio/core.so
 TLS_LIBRARY = $(BUILD)/redio/tls.so
 
-# Asked for when a recipe runs, not before: `make setup` may only just have installed Lua.
-LUA_CFLAGS = $(shell tools/lua.sh cflags)
-OPENSSL_CFLAGS = $(shell tools/openssl.sh cflags 2>/dev/null)
-OPENSSL_LIBS = $(shell tools/openssl.sh libs 2>/dev/null)
-LUA_VERSION = $(shell tools/lua.sh version)
+# A script's answer. GNU make before 4.4 hands what its own command line defines to recipes, but not to $(shell ...), so
+# every variable that such a script reads is named here (spec/make_spec.lua compares). Asked for when a recipe runs, not
+# before: `make setup` may only just have installed Lua.
+TOLD = LUA LUA_INCDIR TLS OPENSSL_DIR OPENSSL_INCDIR OPENSSL_LIBDIR CC CPPFLAGS PKG_CONFIG_PATH
+ask = $(shell $(foreach name,$(TOLD),$(if $($(name)),$(name)='$($(name))')) tools/$1)
+LUA_CFLAGS = $(call ask,lua.sh cflags)
+OPENSSL_CFLAGS = $(call ask,openssl.sh cflags 2>/dev/null)
+OPENSSL_LIBS = $(call ask,openssl.sh libs 2>/dev/null)
+LUA_VERSION = $(call ask,lua.sh version)
 LUA_SHARE = $(DESTDIR)$(PREFIX)/share/lua/$(LUA_VERSION)
 LUA_LIB = $(DESTDIR)$(PREFIX)/lib/lua/$(LUA_VERSION)
 
@@ -60,7 +64,7 @@ setup: ## install what is missing to build, run and test (Debian)
 	@tools/nginx.sh fetch || echo "Its specs will be pending."
 
 build: ## compile the C core to build/redio/core.so, and tls.so where OpenSSL is
-	@tools/lua.sh cflags >/dev/null
+	@tools/lua.sh check
 	@tools/openssl.sh cflags >/dev/null || rm -f '$(TLS_LIBRARY)'
 	@$(MAKE) --no-print-directory $(CORE_LIBRARY) \
 	  $$(tools/openssl.sh cflags >/dev/null 2>&1 && echo '$(TLS_LIBRARY)')
@@ -95,7 +99,7 @@ clean: ## remove what was built
 ##@ Checks that take longer
 
 chaos: setup build ## random work and random faults: 60 seconds, or SECONDS= SEED= TLS=1
-	@. tools/env.sh && "$$LUA" tools/chaos.lua $(or $(SECONDS),60) $(SEED) $(if $(TLS),tls)
+	@. tools/env.sh && "$$LUA" tools/chaos.lua $(or $(SECONDS),60) $(SEED) $(if $(filter-out no,$(TLS)),tls)
 
 bench-nginx: setup build ## redio and lua-resty-redis in the same nginx, turn by turn (ROUNDS=)
 	@. tools/env.sh && "$$LUA" bench/nginx.lua $(ROUNDS)

@@ -10,7 +10,8 @@ description = {
   homepage = "https://github.com/redio/redio",
   license = "MIT",
 }
-dependencies = { "lua >= 5.1", "luv", "lua-cjson" } -- (5.1 is LuaJIT's, by LUA_INCDIR; PUC Lua begins at 5.3)
+-- 5.1 is LuaJIT's, by LUA_INCDIR. LuaRocks cannot tell it from PUC Lua's, but the build does: tools/lua.sh check.
+dependencies = { "lua >= 5.1", "luv", "lua-cjson" }
 
 -- For redio.tls. Without these lines redio is built without TLS, where there is no OpenSSL.
 external_dependencies = { OPENSSL = { header = "openssl/ssl.h" } }

@@ -56,7 +56,7 @@ describe("values", function()
   it("of a kind that nobody can send are refused by command and place", function()
     assert.equal(
       "bad argument #2 to 'SET' (it is nil, which cannot be sent; send \"\" or leave the command out)",
-      refused("SET", {}, nil)
+      refused("SET", "k", nil)
     )
     says("#3 to 'RPUSH' (it is a function", refused("RPUSH", "k", { 1 }, print))
     says("NaN", refused("RPUSH", "k", { 0 / 0 }))

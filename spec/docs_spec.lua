@@ -130,7 +130,7 @@ local function check_shell(block)
     for name in (words:match("^%s*make%s+(.*)$") or ""):gmatch("%S+") do
       assert(known[name] or name:find("=", 1, true), "there is no target " .. name)
     end
-    local rockspec = words:match("^%s*luarocks make%s+(%S+)")
+    local rockspec = words:match("%f[%w]luarocks .-make.-(%S+%.rockspec)")
     assert(not rockspec or read(rockspec) or read("rockspec/" .. rockspec), rockspec)
   end
 end

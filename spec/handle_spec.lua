@@ -252,6 +252,21 @@ describe("A handle", function()
       db:clear()
     end)
 
+    it("what reads like a command of a module's points to its name, which has a dot", function()
+      local db = redis()
+      local names = {
+        json_set = "JSON.SET", ft_search = "FT.SEARCH", ft_config_get = "FT.CONFIG GET", cf_addnx = "CF.ADDNX",
+        BF_ADD = "BF.ADD", ts_add = "TS.ADD", topk_list = "TOPK.LIST",
+      }
+      for method, name in pairs(names) do
+        local text = check.misuse(function()
+          db[method](db, "x")
+        end)
+        assert.truthy(text:find(('call("%s", ...)'):format(name), 1, true), text)
+        assert.truthy(text:find("no command '" .. method .. "'", 1, true), text)
+      end
+    end)
+
     it("delete is del", function()
       redis():mset({ [key "a"] = 1, [key "b"] = 2 }):await()
       assert.are.same({ 1, 1, 0 }, { redis():delete(key "a"):del(key "b"):delete(key "a"):await() })

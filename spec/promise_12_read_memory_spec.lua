@@ -91,6 +91,7 @@ describe("Promise 12, read memory:", function()
       { "*1025\r\n", { max_elements = 1024 } },
       { ("*1\r\n"):rep(9), { max_depth = 8 } },
       { "+" .. ("x"):rep(100), { max_line = 64 } }, -- no end of line is here
+      { ("|0\r\n"):rep(1025), { max_elements = 1024 } }, -- no value is here
     } do
       local grown = cost(case[1], { limits = case[2], protocol = 2 })
       assert.is_true(redio.errors.is(grown.error, "ProtocolError"), case[1]:sub(1, 20) .. tostring(grown.error))

@@ -65,7 +65,7 @@ describe("Promise 14, receiver memory:", function()
           :format(way[1], COUNT * SIZE / MIB, LIMIT, grown / MIB))
         assert.is_true(grown < 8 * MIB, ("%.1f MiB more"):format(grown / MIB))
         -- what was read beyond the limit came in one read
-        assert.is_true(receiver._held <= LIMIT + 64 * 1024 / SIZE, receiver._held .. " held")
+        assert.is_true(receiver._feed.held <= LIMIT + 64 * 1024 / SIZE, receiver._feed.held .. " held")
         for i = 1, COUNT do
           local message = take()
           assert(tonumber(message:match "^%d+") == i, i)
@@ -74,6 +74,31 @@ describe("Promise 14, receiver memory:", function()
       end)
     end)
   end
+
+  it("large messages: what waits is bounded in bytes as well", function()
+    local redis = it_needs:client(one.url, { max_queued_bytes = 4 * MIB })
+    local publisher = it_needs:client(one.url)
+    check.within(30, function()
+      local receiver = redis:pubsub("spec:p14", "spec:p14:other"):connect()
+      local view = receiver:channel "spec:p14:other"
+      process.collect()
+      local before, count, value = process.status "VmRSS", 100, ("v"):rep(MIB)
+      for i = 1, count do
+        publisher():publish(i % 2 == 0 and "spec:p14" or "spec:p14:other", i .. value):await()
+        if i % 10 == 0 then collectgarbage() end
+      end
+      redio.sleep(0.1)
+      process.collect()
+      local grown = process.status "VmRSS" - before
+      assert.is_true(grown < 24 * MIB, ("%.1f MiB more"):format(grown / MIB))
+      assert.is_true(receiver._feed.held_bytes < 6 * MIB)
+      for i = 1, count do
+        local message = i % 2 == 0 and receiver:await() or view:get()
+        assert(tonumber(message:match "^%d+") == i, i)
+      end
+      receiver:close()
+    end)
+  end)
 
   it("a full receiver can be closed, and told of a loss", function()
     local redis = it_needs:client(one.url, { queue_limit = LIMIT })

@@ -4,7 +4,9 @@
 
 local server = require "spec.support.server"
 local check = require "spec.support.check"
+local spellings = require "spec.support.spellings"
 local stage = require "spec.support.stage"
+
 
 local REFUSED = {
   { "SUBSCRIBE", "c" }, { "PSUBSCRIBE", "c*" }, { "SSUBSCRIBE", "c" }, { "UNSUBSCRIBE" }, { "UNSUBSCRIBE", "c" },
@@ -15,7 +17,6 @@ local REFUSED = {
 
 describe("Promise 21, refused inside MULTI:", function()
   local it_needs = stage.new()
-  local unpack = table.unpack or unpack -- luacheck: ignore unpack
 
   after_each(function()
     it_needs:clear()
@@ -29,31 +30,14 @@ describe("Promise 21, refused inside MULTI:", function()
     return bytes
   end
 
-  -- All spellings of a command: its method, call(), in pieces, in any case.
-  local function spellings(words)
-    local name, rest = words[1], { unpack(words, 2) }
-    local list = {
-      function(db) return db:call(name, unpack(rest)) end,
-      function(db) return db:call(name:lower(), unpack(rest)) end,
-      function(db) return db[name:lower():gsub(" ", "_")](db, unpack(rest)) end,
-    }
-    local container, sub = name:match "^(%S+) (%S+)$"
-    if container then
-      list[#list + 1] = function(db) return db[container:lower()](db, sub, unpack(rest)) end
-      list[#list + 1] = function(db) return db:call(container, sub:lower(), unpack(rest)) end
-      list[#list + 1] = function(db) return db:call("  " .. container .. "   " .. sub .. " ", unpack(rest)) end
-    end
-    return list
-  end
-
   for _, words in ipairs(REFUSED) do
     it(table.concat(words, " ") .. ": in a chain, and where MULTI was left open across an await", function()
       local line = it_needs:proxy()
       local redis = it_needs:client(line.url)
       check.within(5, function()
         redis():ping():await()
-        for number, send in ipairs(spellings(words)) do
-          local name = table.concat(words, " ") .. " #" .. number
+        for _, spelling in ipairs(spellings.of(words)) do
+          local name, send = spelling[1], spelling[2]
 
           -- a chain that is not yet sent
           local db = redis():multi():set("spec:p21", "a"):get("spec:p21")

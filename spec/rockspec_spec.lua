@@ -35,7 +35,7 @@ local function paths(tree, version)
 end
 
 -- Requires redio, and each of its modules that there is, from `tree` alone and far from the sources; all but `without`.
-local function require_from(tree, version, without)
+local function require_from(tree, version, without, interpreter)
   local program = [[
     local redio = require "redio"
     assert(type(redio.Redis) == "function")
@@ -63,7 +63,7 @@ local function require_from(tree, version, without)
   local path, cpath = paths(tree, version)
   local command = "env -u LUA_PATH_5_3 -u LUA_CPATH_5_3 -u LUA_PATH_5_4 -u LUA_CPATH_5_4 "
     .. "LUA_PATH='%s' LUA_CPATH='%s' %s %s %s %s"
-  local text, ok = run(command, path, cpath, lua, name, tree, without or "")
+  local text, ok = run(command, path, cpath, interpreter or lua, name, tree, without or "")
   os.remove(name)
   assert(ok, text)
 end
@@ -81,14 +81,43 @@ describe("an installed redio", function()
   end)
 
   -- luarocks with a configuration in which its server is not asked for what we depend on.
-  local function luarocks(where, command, ...)
+  local function luarocks_for(lua_version, where, command, ...)
     local config = tree .. "/config.lua"
     local file = assert(io.open(config, "w"))
     file:write('rocks_provided = { luv = "1.44.2-1", ["lua-cjson"] = "2.1.0-1" }\n')
     file:close()
-    return ("LUAROCKS_CONFIG='%s' luarocks --lua-version=%s --tree='%s/%s' %s"):format(config, version, tree, where,
+    return ("LUAROCKS_CONFIG='%s' luarocks --lua-version=%s --tree='%s/%s' %s"):format(config, lua_version, tree, where,
       command:format(...))
   end
+
+  local function luarocks(where, command, ...)
+    return luarocks_for(version, where, command, ...)
+  end
+
+  -- The commands that README.md has under "Install": LuaRocks' and make's.
+  local function readme()
+    local file = assert(io.open("README.md", "rb"))
+    local section = file:read("*a"):match("\n## Install\n(.-)\n## ")
+    file:close()
+    local rocks, install = {}, nil
+    for line in section:gmatch("[^\n]+") do
+      local command = line:gsub("%s*#.*$", "")
+      if command:find("^luarocks ") then
+        rocks[#rocks + 1] = command
+      elseif command:find("^make ") then
+        install = command
+      end
+    end
+    return rocks, install
+  end
+
+  -- The project as it is cloned: nothing built.
+  local function clone()
+    succeed("mkdir '%s/clone' && tar -c --exclude=./build --exclude=./.git . | tar -x -C '%s/clone'", tree, tree)
+    return tree .. "/clone"
+  end
+
+  local FRESH = "env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u LUA -u BUILD -u CC -u CPPFLAGS -u TLS "
 
   local function prints_what_the_quickstart_prints(where)
     local private = server.start()
@@ -133,6 +162,42 @@ describe("an installed redio", function()
     assert.is_false(ok)
     assert.matches("OPENSSL", text)
     assert.matches("openssl/ssl.h", text)
+  end)
+
+  it("can be required by Lua 5.4 after what README.md says, as it says it", function()
+    if not run("LUA=lua5.4 tools/lua.sh check") then
+      pending "Lua 5.4 is not here"
+      return
+    end
+    local rocks, install = readme()
+    assert.is_true(#rocks > 0)
+    local here = clone()
+    for number, command in ipairs(rocks) do
+      local config, root = tree .. "/config.lua", ("%s/root%d"):format(tree, number)
+      local file = assert(io.open(config, "w"))
+      file:write(("rocks_trees = { { name = 'here', root = %q } }\n"):format(root))
+      -- as it would be had LuaRocks built these, too; told not to look, it needs neither them nor its server
+      if not command:find("--deps-mode=none", 1, true) then
+        file:write('rocks_provided = { luv = "1.44.2-1", ["lua-cjson"] = "2.1.0-1" }\n')
+      end
+      file:close()
+      succeed("cd '%s' && %s LUAROCKS_CONFIG='%s' %s", here, FRESH, config, command)
+      require_from(root, "5.4", nil, "lua5.4")
+    end
+    succeed("cd '%s' && %s DESTDIR='%s/stage' %s", here, FRESH, tree, install)
+    require_from(tree .. "/stage/usr/local", "5.4", nil, "lua5.4")
+  end)
+
+  it("is refused in one sentence by a LuaRocks that builds for PUC Lua 5.1", function()
+    if not run("test -e /usr/include/lua5.1/lua.h && command -v lua5.1") then
+      pending "PUC Lua 5.1 is not here"
+      return
+    end
+    local text, ok = run("%s %s", FRESH, luarocks_for("5.1", "tree", "make %s", ROCKSPEC))
+    assert.is_false(ok)
+    assert.matches("redio is for Lua 5.4, 5.3 and LuaJIT 2.1", text)
+    assert.matches("LuaRocks, whose default this may be, takes %-%-lua%-version=5.4", text)
+    assert.is_nil(text:find("compat.h", 1, true), text)
   end)
 
   it("is put where PREFIX says by make install", function()

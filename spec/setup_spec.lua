@@ -91,6 +91,17 @@ describe("tools/setup.sh", function()
     assert.matches("wanted[^\n]*: neovim\n +it cannot be had", text)
   end)
 
+  it("installs nothing for a Lua that redio is not for", function()
+    machine("id")
+    apt(true)
+    for _, lua in ipairs { "lua5.2", "/usr/bin/lua5.1" } do
+      local text, status = setup_for("build run", "LUA=" .. lua)
+      assert.equal(1, status)
+      assert.matches("redio is for Lua 5.4, 5.3 and LuaJIT 2.1, and not for '" .. lua:gsub("%p", "%%%0"), text)
+      assert.equal("", calls())
+    end
+  end)
+
   it("says what root should run where there is neither root nor sudo", function()
     machine()
     program("id", "echo 1000")

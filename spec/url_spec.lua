@@ -1,5 +1,7 @@
 -- SPDX-License-Identifier: MIT
 
+local options = require "redio.options"
+local random_numbers = require "spec.support.random"
 local url = require "redio.url"
 
 -- What a URL says, compared field by field; what is not named here must be nil (`options`: empty).
@@ -296,9 +298,11 @@ describe("url.parse", function()
     end)
 
     it("refuses what it does not know, and says what was meant", function()
-      refuse("localhost?timeuot=1", "unknown option 'timeuot'; did you mean 'timeout'")
-      refuse("localhost?foo=1", "unknown option 'foo'$")
-      refuse("localhost?tls.ca=/x", "unknown option 'tls.ca'")
+      refuse("localhost?timeuot=1", "unknown option in the query; did you mean 'timeout'")
+      refuse("localhost?foo=1", "unknown option in the query$")
+      refuse("localhost?tls.ca=/x", "unknown option in the query")
+      refuse("localhost?password=a&b=c", "unknown option in the query$")
+      refuse("redis:?//user:b=c", "unknown option in the query$")
     end)
 
     it("refuses what no text can be", function()
@@ -320,7 +324,7 @@ describe("url.parse", function()
 
   describe("refuses", function()
     it("an unknown scheme, naming the known", function()
-      refuse("http://localhost/", "unknown scheme 'http'; known are redis, rediss, redis%+tls")
+      refuse("http://localhost/", "unknown scheme; known are redis, rediss, redis%+tls")
     end)
 
     it("fragments, control characters, nothing at all, and what is no text", function()
@@ -363,6 +367,53 @@ describe("url.parse", function()
       local message = refuse(text, "")
       assert.is_nil(message:find("s3", 1, true), message)
     end
+  end)
+
+  -- What a slip of the hand makes of a URL, and no part of its password in what is said of it.
+  it("shows nothing of what may have been a password, however the URL is mangled", function()
+    local random = random_numbers.new "mangled URLs"
+    local CANARY = "qX7~Zj9WkVq4" -- no two neighbours of it are in any message
+    local places = {
+      "redis://user:%s@localhost:7000/2", "rediss://:%s@[::1]/", "redis://:%s@host?db=1&timeout=3",
+      "redis+unix://user:%s@/run/redis.sock?db=2", "user:%s@localhost", "redis://localhost?username=u&password=%s",
+      "redis+unix+tls://:%s@name/run/redis.sock", "redis://localhost/?password=%s&client_name=me",
+    }
+    local marks = { ":", "/", "?", "&", "=", "@", "#", "%", "[", "]", ".", "+", "-", " ", "//", "://", "?x=", "&y=" }
+    local edits = {
+      function(text, at)
+        return text:sub(1, at - 1) .. text:sub(at + 1)
+      end,
+      function(text, at)
+        return text:sub(1, at - 1) .. random(marks) .. text:sub(at)
+      end,
+      function(text, at)
+        return text:sub(1, at - 1) .. random(marks) .. text:sub(at + 1)
+      end,
+      function(text, at)
+        return text:sub(1, at - 1) .. text:sub(at + 1, at + 1) .. text:sub(at, at) .. text:sub(at + 2)
+      end,
+      function(text, at)
+        return text:sub(at) .. text:sub(1, at - 1)
+      end,
+    }
+    local refusals = 0
+    for _ = 1, 20000 do
+      local text = random(places):format(CANARY)
+      for _ = 1, random(3) do
+        text = random(edits)(text, random(#text))
+      end
+      for _, read in ipairs { url.parse, options.resolve } do
+        local ok, message = pcall(read, text)
+        if not ok then
+          refusals = refusals + 1
+          assert(type(message) == "string", text)
+          for at = 1, #CANARY - 1 do
+            assert(not message:find(CANARY:sub(at, at + 1), 1, true), text .. ": " .. message)
+          end
+        end
+      end
+    end
+    assert.is_true(refusals > 6000)
   end)
 
   it("gives away a table of the caller's own", function()

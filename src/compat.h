@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* The one place that knows which Lua this is: the 5.4 API on 5.3, 5.2 and LuaJIT. */
+/* The one place that knows which Lua this is: the 5.4 API on 5.3 and LuaJIT. */
 #ifndef REDIO_COMPAT_H
 #define REDIO_COMPAT_H
 
 #include <lauxlib.h>
 #include <lua.h>
 
-#if LUA_VERSION_NUM < 502 && !defined(LUA_OK)
-#error "Lua 5.1 is not enough; LuaJIT 2.1 is, by its headers: LUA_INCDIR= names their directory"
+#if LUA_VERSION_NUM == 502 || (LUA_VERSION_NUM < 502 && !defined(LUA_OK))
+#error                                                                                             \
+    "PUC Lua 5.1 and 5.2 are not enough; LuaJIT 2.1 is, by its headers: LUA_INCDIR= names their directory"
 #endif
 
 /* Most values that one await may return: what a Lua stack can hold beside its other frames. */

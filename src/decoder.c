@@ -14,10 +14,16 @@
  * What they decide depends on the bytes alone, never on how many more have arrived: a byte that
  * kills the decoder kills it with the same words in every split. */
 
-const redio_limits redio_default_limits = {512ULL << 20, 1ULL << 24, 64 << 10, 128};
+const redio_limits redio_default_limits = {512ULL << 20, 1ULL << 24, 512ULL << 20, 128};
 
-/* The token reader recurses per level of streamed aggregates inside attributes. */
-enum { DEPTH_CEILING = 10000, LONGEST_INTEGER = 19, LONGEST_SHORT_LENGTH = 9, SHORT_LINE = 32 };
+/* The reader of tokens recurses per level of streamed aggregates inside attributes. */
+enum {
+  DEPTH_CEILING = 10000,
+  LONGEST_INTEGER = 19,
+  LONGEST_SHORT_LENGTH = 9,
+  SHORT_LINE = 32,
+  LONGEST_NUMBER = 64 << 10 /* of a double or a big number */
+};
 
 void redio_decoder_init(redio_decoder *d, const redio_limits *limits) {
   memset(d, 0, sizeof *d);
@@ -79,7 +85,7 @@ static void complete(redio_decoder *d) {
       return;
     d->depth--;
     if (f->type == '|') {
-      d->attributed = 1;
+      d->attributes = f->attributes;
       return;
     }
   }
@@ -103,9 +109,7 @@ static const char *open_aggregate(redio_decoder *d, char type, unsigned long lon
   if (d->depth >= d->limits.max_depth)
     return die(d, "aggregates nested too deeply");
   if (count == 0 && !streamed) {
-    if (type == '|')
-      d->attributed = 1;
-    else
+    if (type != '|')
       complete(d);
     return p;
   }
@@ -116,13 +120,25 @@ static const char *open_aggregate(redio_decoder *d, char type, unsigned long lon
   f->type = (unsigned char)type;
   f->streamed = (unsigned char)streamed;
   f->kind_due = type == '>';
+  f->attributes = d->attributes; /* those of a value inside of it are counted anew */
+  d->attributes = 0;
   return p;
+}
+
+/* Attributes before one value count together, and an empty one as if it had a pair: without end
+ * they would be a reply that never begins. */
+static int count_attribute(redio_decoder *d, unsigned long long pairs) {
+  d->attributes += pairs ? pairs : 1;
+  if (d->attributes <= d->limits.max_elements)
+    return 0;
+  die(d, "too many attributes before a value");
+  return -1;
 }
 
 /* Whether a value of this type may begin here. */
 static int may_begin(redio_decoder *d, char type) {
   const redio_frame *f;
-  d->attributed = 0;
+  d->attributes = 0;
   if (d->depth == 0) {
     d->first = (unsigned char)type;
     return 1;
@@ -196,22 +212,28 @@ static const char *find_line_end(const char *p, const char *end) {
   return lf ? lf : cr;
 }
 
-/* A line of any bytes but CR and LF, and its CRLF. */
-static const char *scan_line(redio_decoder *d, const char *line, const char *end) {
-  size_t there = (size_t)(end - line);
-  const char *stop = there > d->limits.max_line ? line + d->limits.max_line + 1 : end;
+/* A line of any bytes but CR and LF, at most so many, and its CRLF. */
+static const char *scan_line(redio_decoder *d, const char *line, const char *end,
+                             unsigned long long most) {
+  int is_longer = (unsigned long long)(end - line) > most;
+  const char *stop = is_longer ? line + most + 1 : end;
   const char *p = find_line_end(line + d->scanned, stop);
   d->scanned = (size_t)(p - line);
   if (p == stop)
-    return there > d->limits.max_line ? die(d, "a line is too long") : NULL;
+    return is_longer ? die(d, "a line is too long") : NULL;
   p = scan_crlf(d, p, end);
   if (p)
     d->scanned = 0;
   return p;
 }
 
+static const char *scan_number_line(redio_decoder *d, const char *line, const char *end) {
+  unsigned long long most = d->limits.max_line;
+  return scan_line(d, line, end, most < LONGEST_NUMBER ? most : LONGEST_NUMBER);
+}
+
 static const char *scan_double(redio_decoder *d, const char *line, const char *end) {
-  const char *p = scan_line(d, line, end);
+  const char *p = scan_number_line(d, line, end);
   double number;
   if (p && redio_read_double(line, (size_t)(p - line) - 2, &number) != 0)
     return die(d, "a double is not a number");
@@ -219,7 +241,7 @@ static const char *scan_double(redio_decoder *d, const char *line, const char *e
 }
 
 static const char *scan_big_number(redio_decoder *d, const char *line, const char *end) {
-  const char *p = scan_line(d, line, end);
+  const char *p = scan_number_line(d, line, end);
   if (!p)
     return NULL;
   if (*line == '-' || *line == '+')
@@ -335,6 +357,8 @@ static const char *scan_aggregate(redio_decoder *d, char type, const char *p, co
     return die(d, "too many elements in an aggregate");
   if (n == 0 && type == '>')
     return die(d, "a push has no kind");
+  if (type == '|' && count_attribute(d, (unsigned long long)n) != 0)
+    return NULL;
   return open_aggregate(d, type, (unsigned long long)n << pairs, 0, p);
 }
 
@@ -342,7 +366,7 @@ static const char *scan_stream_end(redio_decoder *d, const char *p, const char *
   const redio_frame *f = d->depth > 0 ? &d->stack[d->depth - 1] : NULL;
   if (!f || !f->streamed)
     return die(d, "the end of a stream that was never begun");
-  if (d->attributed)
+  if (d->attributes)
     return die(d, "an attribute without its value");
   if (f->type == '%' && f->left % 2 != 0)
     return die(d, "a key without its value");
@@ -373,7 +397,7 @@ static const char *scan_scalar(redio_decoder *d, const char *p, const char *end)
     break;
   case '+':
   case '-':
-    p = scan_line(d, p, end);
+    p = scan_line(d, p, end, d->limits.max_line);
     break;
   case '_':
     p = scan_crlf(d, p, end);
@@ -455,7 +479,7 @@ static const char *skip_bulks(redio_decoder *d, const char *p, const char *end) 
   redio_frame *f = &d->stack[d->depth - 1];
   const char *start = p, *bytes;
   size_t n;
-  if (f->streamed || f->kind_due || d->attributed || d->in_chunks || d->scanned)
+  if (f->streamed || f->kind_due || d->attributes || d->in_chunks || d->scanned)
     return p;
   while (f->left > 1 && (bytes = plain_bulk(d, p, end, &n)) != NULL) {
     p = bytes + n + 2;
@@ -466,7 +490,7 @@ static const char *skip_bulks(redio_decoder *d, const char *p, const char *end) 
 }
 
 static int at_start(const redio_decoder *d) {
-  return d->pos == 0 && !d->attributed && d->scanned == 0;
+  return d->pos == 0 && !d->attributes && d->scanned == 0;
 }
 
 redio_status redio_decoder_next(redio_decoder *d) {
@@ -503,130 +527,4 @@ void redio_decoder_consume(redio_decoder *d) {
   d->pos = 0;
   d->ready = d->is_bulk = 0;
   d->first = 0;
-}
-
-/* The token reader: bytes that the scanner has passed, so nothing is checked again. */
-
-static const char *read_integer(const char *p, long long *out) {
-  unsigned long long n = 0;
-  int negative = *p == '-';
-  if (*p == '-' || *p == '+')
-    p++;
-  for (; *p != '\r'; p++)
-    n = n * 10 + (unsigned long long)(*p - '0');
-  *out = negative ? -(long long)(n - 1) - 1 : (long long)n;
-  return p + 2;
-}
-
-static const char *read_line(const char *p, redio_token *t) {
-  t->s = p;
-  while (*p != '\r')
-    p++;
-  t->len = (size_t)(p - t->s);
-  return p + 2;
-}
-
-static const char *read_string(const char *p, redio_token *t) {
-  long long n;
-  if (*p == '?') {
-    t->streamed = 1;
-    return p + 3;
-  }
-  p = read_integer(p, &n);
-  if (n < 0) {
-    t->type = '_';
-    return p;
-  }
-  t->s = p;
-  t->len = (size_t)n;
-  if (t->type == '=') {
-    t->s += 4;
-    t->len -= 4;
-  }
-  if (t->type == ';' && n == 0) /* the last chunk has no payload, hence no trailer */
-    return p;
-  return p + n + 2;
-}
-
-static const char *read_aggregate(const char *p, redio_token *t) {
-  long long n;
-  if (*p == '?') {
-    t->streamed = 1;
-    t->count = 0;
-    return p + 3;
-  }
-  p = read_integer(p, &n);
-  if (n < 0)
-    t->type = '_';
-  t->count = n < 0 ? 0 : (unsigned long long)n;
-  return p;
-}
-
-/* One token, attributes' headers among them. */
-static const char *read_token(const char *p, redio_token *t) {
-  t->type = (unsigned char)*p++;
-  t->streamed = 0;
-  switch (t->type) {
-  case '$':
-  case '=':
-  case '!':
-  case ';':
-    return read_string(p, t);
-  case ':':
-    return read_integer(p, &t->integer);
-  case '+':
-  case '-':
-    return read_line(p, t);
-  case '(':
-    return read_line(*p == '+' ? p + 1 : p, t);
-  case ',':
-    p = read_line(p, t);
-    redio_read_double(t->s, t->len, &t->number);
-    return p;
-  case '#':
-    t->integer = *p == 't';
-    return p + 3;
-  case '_':
-  case '.':
-    return p + 2;
-  default:
-    return read_aggregate(p, t);
-  }
-}
-
-/* The place behind `count` whole values. Attributes before a value go with it. */
-static const char *skip_values(const char *p, unsigned long long count) {
-  redio_token t;
-  while (count > 0) {
-    p = read_token(p, &t);
-    if (t.type == '|') {
-      count += 2 * t.count;
-      continue;
-    }
-    count--;
-    if (t.type == '%')
-      count += 2 * t.count;
-    else if (t.type == '*' || t.type == '~' || t.type == '>')
-      count += t.count;
-    if (!t.streamed)
-      continue;
-    if (t.type == '$') {
-      do
-        p = read_token(p, &t);
-      while (t.len > 0);
-    } else {
-      while (*p != '.')
-        p = skip_values(p, 1);
-      p += 3;
-    }
-  }
-  return p;
-}
-
-const char *redio_token_next(const char *p, redio_token *t) {
-  while (*p == '|') {
-    p = read_token(p, t);
-    p = skip_values(p, 2 * t->count);
-  }
-  return read_token(p, t);
 }

@@ -8,9 +8,9 @@
  *
  * Scan, then build: the scanner keeps integers only (where it stands, what is still open) and
  * resumes where it stopped: at most the 32 bytes of an unfinished header are read again, never a
- * payload or a line. A whole reply is then walked with `redio_token_next`, which trusts what the
- * scanner has validated, and given up with `redio_decoder_consume`. Until then its bytes stay where
- * they are, so a builder that runs out of memory may simply start again.
+ * payload or a line. A whole reply is then walked with `redio_token_next` (token.h), which trusts
+ * what the scanner has validated, and given up with `redio_decoder_consume`. Until then its bytes
+ * stay where they are, so a builder that runs out of memory may simply start again.
  *
  * A length from the wire reserves nothing. */
 #ifndef REDIO_DECODER_H
@@ -22,16 +22,19 @@ typedef enum redio_status { REDIO_DEAD = -1, REDIO_NEED_MORE = 0, REDIO_VALUE = 
 
 typedef struct redio_limits {
   unsigned long long max_bulk;     /* bytes of one string (and of one streamed string altogether) */
-  unsigned long long max_elements; /* elements of one aggregate; pairs of one map */
-  size_t max_line;                 /* bytes of a simple string, error, big number or double */
+  unsigned long long max_elements; /* elements of one aggregate; pairs of one map, or of all the
+                                      attributes before one value, an empty one as one */
+  unsigned long long max_line;     /* bytes of a simple string or an error: scripts and MONITOR make
+                                      long ones; of a double or big number 64 KiB at most */
   unsigned max_depth; /* aggregates within aggregates, attributes too; never above 10000 */
 } redio_limits;
 
-extern const redio_limits redio_default_limits; /* 512 MiB, 2^24, 64 KiB, 128 */
+extern const redio_limits redio_default_limits; /* 512 MiB, 2^24, 512 MiB, 128 */
 
 typedef struct redio_frame {
-  unsigned long long left; /* elements to come; for a streamed aggregate, elements so far */
-  unsigned char type;      /* '*', '%', '~', '>', '|' */
+  unsigned long long left;       /* elements to come; for a streamed aggregate, elements so far */
+  unsigned long long attributes; /* of an attribute: what it and those before it count */
+  unsigned char type;            /* '*', '%', '~', '>', '|' */
   unsigned char streamed;
   unsigned char kind_due; /* a push whose first element is still to come */
 } redio_frame;
@@ -46,11 +49,11 @@ typedef struct redio_decoder {
   /* private */
   unsigned char ready; /* a whole reply lies at the head */
   unsigned char dead;
-  unsigned char in_chunks;    /* inside a streamed string */
-  unsigned char attributed;   /* an attribute has just ended: a value must follow */
-  size_t scanned;             /* bytes of the line at pos already searched for its end */
-  unsigned long long chunked; /* bytes so far of the streamed string */
-  redio_frame *stack;         /* open aggregates, innermost last */
+  unsigned char in_chunks;       /* inside a streamed string */
+  unsigned long long attributes; /* pairs of those that have just ended: a value must follow */
+  size_t scanned;                /* bytes of the line at pos already searched for its end */
+  unsigned long long chunked;    /* bytes so far of the streamed string */
+  redio_frame *stack;            /* open aggregates, innermost last */
   unsigned depth, stack_cap;
   char error[128];
 } redio_decoder;
@@ -74,24 +77,5 @@ void redio_decoder_consume(redio_decoder *d);
 /* Why it is dead, one line without bytes of any payload ("protocol error: ..."); NULL while it is
  * not. */
 const char *redio_decoder_error(const redio_decoder *d);
-
-/* One step through a validated reply. */
-typedef struct redio_token {
-  unsigned char
-      type; /* + - : $ * _ # , ( ! = % ~ > ; and '.' for the end of a streamed aggregate */
-  unsigned char streamed; /* $ * % ~ of unknown length: chunks (type ';', the last one empty) or
-                             elements up to '.' follow */
-  const char *s; /* + - : its line; ( : its line without a plus; $ ! ; : its bytes; = : those behind
-                    "txt:" */
-  size_t len;
-  long long integer;        /* ':' the number; '#' 0 or 1 */
-  double number;            /* ',' */
-  unsigned long long count; /* * ~ > : elements; % : pairs */
-} redio_token;
-
-/* Reads the token at p and returns where the next one starts. Attributes are passed over, whole.
- * "$-1", "*-1" and "_" all read as type '_'. Fields that the type does not name are left as they
- * were. Never allocates. */
-const char *redio_token_next(const char *p, redio_token *t);
 
 #endif

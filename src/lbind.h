@@ -40,11 +40,13 @@ redio_pipeline *redio_new_pipeline(lua_State *L);
  * costs one small table. Puts functions that lend or take back into the table on top of the stack.
  */
 void redio_set_recycling(lua_State *L, const luaL_Reg *list);
-/* These two are for such functions alone. Lends one: pushes it. */
+/* These are for such functions alone. Lends one: pushes it. */
 redio_pipeline *redio_lend(lua_State *L);
+typedef struct redio_stock redio_stock;
+redio_stock *redio_stock_of(lua_State *L);
 /* Takes back the pipeline on top of the stack, and pops it; before the next one borrows it, it is
  * to be blank. May raise when memory is out. */
-void redio_restock(lua_State *L, redio_pipeline *p);
+void redio_restock(lua_State *L, redio_stock *stock, redio_pipeline *p);
 void redio_blank(lua_State *L, redio_pipeline *p);
 
 /* Why the connection does not take that pipeline from here, a word; NULL when it does. */
@@ -54,7 +56,8 @@ const char *redio_refuses_chain(lua_State *L, const redio_connection *c, const r
  * coroutine. On the stack, and popped: the pipeline, which is given back (without OWN), what
  * collects its results (with COLLECT, where some are to come). All that may raise when memory is
  * out comes first: nothing has happened then. */
-uint32_t redio_submit(lua_State *L, redio_connection *c, redio_pipeline *p, int mode, int waiters);
+uint32_t redio_submit(lua_State *L, redio_stock *stock, redio_connection *c, redio_pipeline *p,
+                      int mode, int waiters);
 
 #define check_connection(L, i)                                                                     \
   ((redio_connection *)redio_check(L, i, &redio_connection_tag, sizeof(redio_connection),          \

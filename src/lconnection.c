@@ -6,6 +6,7 @@
 
 #include "lbind.h"
 #include "lvalue.h"
+#include "token.h"
 
 /* What the owner's table `waiters` holds for the chain of a slot, two to a slot. */
 enum {
@@ -68,7 +69,8 @@ static void set_cell(lua_State *L, int waiters, uint32_t slot, int which) {
   lua_rawseti(L, waiters, cell(slot, which));
 }
 
-uint32_t redio_submit(lua_State *L, redio_connection *c, redio_pipeline *p, int mode, int waiters) {
+uint32_t redio_submit(lua_State *L, redio_stock *stock, redio_connection *c, redio_pipeline *p,
+                      int mode, int waiters) {
   uint32_t slot = redio_connection_next_slot(c);
   int is_own = mode & REDIO_MODE_OWN;
   if (p->closed_pieces)
@@ -80,7 +82,7 @@ uint32_t redio_submit(lua_State *L, redio_connection *c, redio_pipeline *p, int 
       set_cell(L, waiters, slot, CELL_RESULTS);
   }
   if (!is_own)
-    redio_restock(L, p);
+    redio_restock(L, stock, p);
   slot = redio_connection_submit(c, p, (unsigned char)mode, !is_own);
   if (!is_own)
     redio_blank(L, p);
@@ -112,7 +114,7 @@ static int lconnection_submit(lua_State *L) {
     lua_pushvalue(L, 2);
   if (mode & REDIO_MODE_COLLECT && p->replies)
     lua_pushvalue(L, 5);
-  slot = redio_submit(L, c, p, mode, 3);
+  slot = redio_submit(L, redio_stock_of(L), c, p, mode, 3);
   if (slot != REDIO_NO_CHAIN && !lua_isnil(L, 6)) {
     lua_pushvalue(L, 6);
     set_cell(L, 3, slot, CELL_WAITER); /* it is there already: this takes no memory */
@@ -384,6 +386,14 @@ static void take_reply(lua_State *L, redio_connection *c, redio_chain *chain) {
   }
 }
 
+/* nil and why: a message has more elements than a call may return. */
+static int refuse_push(lua_State *L) {
+  lua_settop(L, AT_WAITERS);
+  lua_pushnil(L);
+  lua_pushfstring(L, "protocol error: a push of more than %d elements", REDIO_MAX_RESULTS);
+  return 2;
+}
+
 /* false, true and the elements of a message; false, false and any other reply that nobody asked for
  */
 static int take_push(lua_State *L, redio_connection *c) {
@@ -401,8 +411,10 @@ static int take_push(lua_State *L, redio_connection *c) {
   lua_pushboolean(L, t.type == '>' || (c->receiver && t.type == '*' && !t.streamed));
   if (lua_toboolean(L, -1)) {
     b.p = redio_token_next(b.p, &t);
-    luaL_checkstack(L, t.count < 200 ? (int)t.count + 8 : 208, "push");
-    for (left = t.count < 200 ? t.count : 200; left; left--)
+    if (t.count > REDIO_MAX_RESULTS)
+      return refuse_push(L);
+    luaL_checkstack(L, (int)t.count + 8, "push");
+    for (left = t.count; left; left--)
       redio_build(&b, &name, 1);
   } else {
     redio_build(&b, &name, 1);

@@ -30,20 +30,21 @@ static void limit_field(lua_State *L, int table, const char *name, unsigned long
 
 redio_limits redio_read_limits(lua_State *L, int table) {
   redio_limits limits = redio_default_limits;
-  unsigned long long line = limits.max_line, depth = limits.max_depth;
+  unsigned long long depth = limits.max_depth;
   if (lua_isnoneornil(L, table))
     return limits;
   luaL_checktype(L, table, LUA_TTABLE);
   limit_field(L, table, "max_bulk", &limits.max_bulk);
+  limits.max_line = limits.max_bulk;
   limit_field(L, table, "max_elements", &limits.max_elements);
-  limit_field(L, table, "max_line", &line);
+  limit_field(L, table, "max_line", &limits.max_line);
   limit_field(L, table, "max_depth", &depth);
-  limits.max_line = (size_t)line;
   limits.max_depth = (unsigned)depth;
   return limits;
 }
 
-/* decoder{max_bulk=, max_elements=, max_line=, max_depth=} -> a decoder of its own */
+/* decoder{max_bulk=, max_elements=, max_line=, max_depth=} -> a decoder of its own; max_line is as
+ * max_bulk where it is not given */
 static int ldecoder_new(lua_State *L) {
   redio_limits limits = redio_read_limits(L, 1);
   ldecoder *d = lua_newuserdatauv(L, sizeof *d, 0);

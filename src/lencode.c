@@ -49,25 +49,49 @@ static const char *string_at(const arguments *a, int i, size_t *len) {
   return s;
 }
 
-static int has_token(const arguments *a, const redio_variant *v) {
+static lua_Number number_at(const arguments *a, int i) {
+  lua_Number n;
+  if (!a->list)
+    return lua_tonumber(a->L, a->first + i - 1);
+  lua_rawgeti(a->L, a->list, i);
+  n = lua_tonumber(a->L, -1);
+  lua_pop(a->L, 1);
+  return n;
+}
+
+/* A word counts where the options are, and where it is no other option's argument: in `SET k get`
+ * it is the value, in `ZUNION 1 withscores` a key, in `HSCAN k 0 MATCH novalues` a pattern. */
+static int options_begin(const arguments *a, const redio_variants *v) {
+  lua_Number keys = v->numkeys && v->numkeys <= a->count ? number_at(a, v->numkeys) : 0;
+  return keys > 0 && keys <= a->count ? v->from + (int)keys : v->from;
+}
+
+static const redio_option *option_at(const arguments *a, const redio_variants *v, int i) {
   size_t len;
-  int i;
-  for (i = v->from; i <= a->count; i++) {
-    const char *s = string_at(a, i, &len);
-    if (s && redio_is_word(v->token, v->token_len, s, len))
-      return 1;
-  }
-  return 0;
+  const redio_option *o = v->options, *end = o + v->count;
+  const char *s = string_at(a, i, &len);
+  for (; s && o < end; o++)
+    if (redio_is_word(o->word, o->len, s, len))
+      return o;
+  return NULL;
 }
 
 static unsigned char choose_shape(const arguments *a, const redio_command *c) {
-  int k;
-  for (k = 0; k < c->variants_count; k++) {
-    const redio_variant *v = c->variants + k;
-    if (v->token_len ? has_token(a, v) : a->count == v->argc)
-      return v->shape;
+  const redio_variants *v = &c->variants;
+  unsigned decides = v->shaped;
+  int i;
+  if (v->argc == a->count + 1)
+    return v->argc_shape;
+  for (i = options_begin(a, v); i <= a->count; i++) {
+    const redio_option *o = option_at(a, v, i);
+    if (!o && v->leading)
+      break;
+    if (o && o < v->options + decides)
+      decides = (unsigned)(o - v->options);
+    if (o)
+      i += o->takes;
   }
-  return c->shape;
+  return decides < v->shaped ? v->options[decides].shape : c->shape;
 }
 
 /* 1: all of them can be sent as they are; 0: Lua has to help; -1: one cannot be sent, a message is
@@ -103,7 +127,7 @@ static const char *reply_argument(const arguments *a, const redio_command *c) {
 }
 
 static unsigned char shape_of(const arguments *a, const redio_command *c) {
-  return c->variants_count ? choose_shape(a, c) : c->shape;
+  return c->varies ? choose_shape(a, c) : c->shape;
 }
 
 static int encode_argument(lua_State *L, redio_pipeline *p, int i) {

@@ -19,16 +19,16 @@ enum { CLIENT_CONNECTION = 1, CLIENT_WAITERS = 2 };
  * change of it would be two calls. */
 enum { AT_STOCK = 1, AT_LIST = 2, AT_OWN = 3 };
 
-typedef struct redio_stock {
+struct redio_stock {
   int count;
   int cancelling;                           /* tasks that are to be cancelled when they next wait */
   redio_pipeline *pipelines[MOST_IN_STOCK]; /* what is in the list */
-} redio_stock;
+};
 
-static redio_stock *stock_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(AT_STOCK)); }
+redio_stock *redio_stock_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(AT_STOCK)); }
 
 redio_pipeline *redio_lend(lua_State *L) {
-  redio_stock *stock = stock_of(L);
+  redio_stock *stock = redio_stock_of(L);
   if (!stock->count)
     return redio_new_pipeline(L);
   lua_rawgeti(L, lua_upvalueindex(AT_LIST), stock->count);
@@ -37,8 +37,7 @@ redio_pipeline *redio_lend(lua_State *L) {
   return stock->pipelines[stock->count];
 }
 
-void redio_restock(lua_State *L, redio_pipeline *p) {
-  redio_stock *stock = stock_of(L);
+void redio_restock(lua_State *L, redio_stock *stock, redio_pipeline *p) {
   if (stock->count < MOST_IN_STOCK) {
     lua_rawseti(L, lua_upvalueindex(AT_LIST), stock->count + 1);
     stock->pipelines[stock->count++] = p;
@@ -63,7 +62,7 @@ static int llend(lua_State *L) {
 static int lrecycle(lua_State *L) {
   redio_pipeline *p = check_pipeline(L, 1);
   lua_settop(L, 1);
-  redio_restock(L, p);
+  redio_restock(L, redio_stock_of(L), p);
   redio_blank(L, p);
   return 0;
 }
@@ -71,7 +70,7 @@ static int lrecycle(lua_State *L) {
 /* cancelling(n): so many more tasks are to be cancelled when they next wait; until that is none
  * again, send leaves every await to Lua */
 static int lcancelling(lua_State *L) {
-  stock_of(L)->cancelling += (int)luaL_checkinteger(L, 1);
+  redio_stock_of(L)->cancelling += (int)luaL_checkinteger(L, 1);
   return 0;
 }
 
@@ -145,13 +144,14 @@ enum { MUCH_BYTES = 8192 };
 static int lsend(lua_State *L) {
   redio_connection *c;
   redio_pipeline *p;
+  redio_stock *stock = redio_stock_of(L);
   int how;
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_settop(L, 1);
   lua_rawgeti(L, 1, HANDLE_IS_SET);
   lua_rawgeti(L, 1, HANDLE_PIPELINE);
   p = redio_own(L, 3, &redio_pipeline_tag);
-  if (!p || p->owner != L || lua_toboolean(L, 2) || stock_of(L)->cancelling)
+  if (!p || p->owner != L || lua_toboolean(L, 2) || stock->cancelling)
     return 0;
   lua_rawgeti(L, 1, HANDLE_CLIENT);
   lua_rawgeti(L, 4, CLIENT_CONNECTION);
@@ -163,7 +163,7 @@ static int lsend(lua_State *L) {
     return 0;
   how = (p->replies == 1 && p->values == 1 ? SINGLE : 0) + (redio_connection_unsent(c) ? 0 : FIRST);
   lua_pushvalue(L, 3);
-  redio_submit(L, c, p, 0, 6);
+  redio_submit(L, stock, c, p, 0, 6);
   push_busy(L);
   lua_rawseti(L, 1, HANDLE_PIPELINE);
   if (redio_connection_unsent(c) >= MUCH_BYTES)

@@ -12,11 +12,11 @@ static const struct {
   const char *name;
   uint32_t flag;
 } flag_names[] = {
-    {"readonly", REDIO_READONLY}, {"blocking", REDIO_BLOCKING}, {"state", REDIO_STATE},
-    {"watch", REDIO_WATCH},       {"unwatch", REDIO_UNWATCH},   {"multi", REDIO_MULTI},
-    {"exec", REDIO_EXEC},         {"discard", REDIO_DISCARD},   {"nomulti", REDIO_NOMULTI},
-    {"mute", REDIO_MUTE},         {"private", REDIO_PRIVATE},   {"silent", REDIO_SILENT},
-    {"quit", REDIO_QUIT}};
+    {"readonly", REDIO_READONLY}, {"blocking", REDIO_BLOCKING},      {"state", REDIO_STATE},
+    {"watch", REDIO_WATCH},       {"unwatch", REDIO_UNWATCH},        {"multi", REDIO_MULTI},
+    {"exec", REDIO_EXEC},         {"discard", REDIO_DISCARD},        {"nomulti", REDIO_NOMULTI},
+    {"mute", REDIO_MUTE},         {"private", REDIO_PRIVATE},        {"silent", REDIO_SILENT},
+    {"quit", REDIO_QUIT},         {"sets_database", REDIO_DATABASE}, {"sets_name", REDIO_NAME}};
 
 static unsigned char shape_field(lua_State *L, int table) {
   const char *name;
@@ -38,38 +38,43 @@ static unsigned char small_field(lua_State *L, int table, const char *name) {
   return (unsigned char)(n > 0 && n < 255 ? n : 0);
 }
 
-static void read_variant(lua_State *L, redio_variant *v) {
-  int table = lua_gettop(L);
-  size_t len = 0;
-  const char *token;
-  luaL_checktype(L, table, LUA_TTABLE);
-  v->shape = shape_field(L, table);
-  v->argc = small_field(L, table, "argc");
-  v->from = small_field(L, table, "from");
-  if (!v->from)
-    v->from = 1;
+static void read_option(lua_State *L, int table, redio_option *o) {
+  size_t len;
+  const char *word;
   lua_getfield(L, table, "token");
-  token = lua_tolstring(L, -1, &len);
-  if (len >= REDIO_TOKEN_MAX)
-    luaL_error(L, "variant '%s' is too long", token);
-  if (token)
-    memcpy(v->token, token, len);
-  v->token_len = (unsigned char)len;
-  lua_pop(L, 2);
+  word = luaL_checklstring(L, -1, &len);
+  if (len >= REDIO_OPTION_MAX)
+    luaL_error(L, "token '%s' is too long", word);
+  memcpy(o->word, word, len);
+  o->len = (unsigned char)len;
+  o->takes = small_field(L, table, "takes");
+  o->shape = shape_field(L, table);
+  lua_pop(L, 1);
 }
 
 static void read_variants(lua_State *L, redio_command *c) {
+  redio_variants *v = &c->variants;
   size_t i, n;
+  int table;
   lua_getfield(L, 1, "variants");
-  if (lua_istable(L, -1)) {
-    n = lua_rawlen(L, -1);
-    if (n > REDIO_VARIANTS_MAX)
-      luaL_error(L, "more than %d variants", REDIO_VARIANTS_MAX);
+  table = lua_gettop(L);
+  if (lua_istable(L, table)) {
+    v->argc = small_field(L, table, "argc");
+    v->argc_shape = shape_field(L, table);
+    v->from = small_field(L, table, "from");
+    v->numkeys = small_field(L, table, "numkeys");
+    v->leading = small_field(L, table, "leading");
+    v->shaped = small_field(L, table, "shaped");
+    n = lua_rawlen(L, table);
+    if (n > REDIO_OPTIONS_MAX)
+      luaL_error(L, "more than %d options", REDIO_OPTIONS_MAX);
     for (i = 0; i < n; i++) {
-      lua_rawgeti(L, -1, (int)i + 1);
-      read_variant(L, c->variants + i);
+      lua_rawgeti(L, table, (int)i + 1);
+      read_option(L, table + 1, v->options + i);
+      lua_pop(L, 1);
     }
-    c->variants_count = (unsigned char)n;
+    v->count = (unsigned char)n;
+    c->varies = 1;
   }
   lua_pop(L, 1);
 }
@@ -235,6 +240,16 @@ static int lpipeline_session(lua_State *L) {
   return 5;
 }
 
+/* pipeline:leftovers() -> database, name, other: what the commands will have left on the connection
+ */
+static int lpipeline_leftovers(lua_State *L) {
+  const redio_session *s = &check_pipeline(L, 1)->now;
+  lua_pushboolean(L, s->dirty & REDIO_LEFT_DATABASE);
+  lua_pushboolean(L, s->dirty & REDIO_LEFT_NAME);
+  lua_pushboolean(L, s->dirty & REDIO_LEFT_OTHER);
+  return 3;
+}
+
 /* pipeline:wrap(multi) -> true, or false and why: MULTI in front of what is queued */
 static int lpipeline_wrap(lua_State *L) {
   redio_pipeline *p = check_pipeline(L, 1);
@@ -275,11 +290,17 @@ static int lpipeline_gc(lua_State *L) {
   return 0;
 }
 
-static const luaL_Reg methods[] = {{"clear", lpipeline_clear}, {"settle", lpipeline_settle},
-                                   {"reset", lpipeline_reset}, {"count", lpipeline_count},
-                                   {"flags", lpipeline_flags}, {"session", lpipeline_session},
-                                   {"wrap", lpipeline_wrap},   {"claim", lpipeline_claim},
-                                   {"__gc", lpipeline_gc},     {NULL, NULL}};
+static const luaL_Reg methods[] = {{"clear", lpipeline_clear},
+                                   {"settle", lpipeline_settle},
+                                   {"reset", lpipeline_reset},
+                                   {"count", lpipeline_count},
+                                   {"flags", lpipeline_flags},
+                                   {"session", lpipeline_session},
+                                   {"leftovers", lpipeline_leftovers},
+                                   {"wrap", lpipeline_wrap},
+                                   {"claim", lpipeline_claim},
+                                   {"__gc", lpipeline_gc},
+                                   {NULL, NULL}};
 
 static const luaL_Reg functions[] = {{"command", lcommand},
                                      {"pipeline", lpipeline},

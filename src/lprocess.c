@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/un.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <sys/epoll.h>
@@ -44,4 +45,11 @@ static int lleave_epoll(lua_State *L) {
 static const luaL_Reg functions[] = {
     {"ignore_sigpipe", lignore_sigpipe}, {"leave_epoll", lleave_epoll}, {NULL, NULL}};
 
-void redio_open_process(lua_State *L) { redio_set_functions(L, functions); }
+/* socket_path_max: the bytes of the longest path that a unix socket can have, 107 on Linux and 103
+ * on BSD and macOS. libuv (1.44) cuts a longer one without a word, and connects to another socket.
+ */
+void redio_open_process(lua_State *L) {
+  redio_set_functions(L, functions);
+  lua_pushinteger(L, (lua_Integer)sizeof((struct sockaddr_un *)0)->sun_path - 1);
+  lua_setfield(L, -2, "socket_path_max");
+}

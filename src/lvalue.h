@@ -41,9 +41,6 @@ typedef struct redio_builder {
  * goes into a table. May raise when memory is out; the reply is then untouched. */
 int redio_build(redio_builder *b, const redio_shape *shape, int inside);
 
-/* Moves on past the reply at p. */
-const char *redio_skip(const char *p);
-
 /* Queues the command with the arguments from index `first` to `top`. 0; -1 when memory is out; or
  * the index of the first argument that is no plain one. Nothing is queued then. */
 int redio_queue(lua_State *L, redio_pipeline *p, const redio_command *c, int first, int top);

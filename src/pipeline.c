@@ -152,6 +152,12 @@ static int is_answered(redio_session *s, const redio_command *c, const char *rep
   return reply_arg ? follow_reply(s, reply_arg, heard) : heard;
 }
 
+static unsigned char left_by(uint32_t flags) {
+  if (flags & REDIO_DATABASE)
+    return REDIO_LEFT_DATABASE;
+  return flags & REDIO_NAME ? REDIO_LEFT_NAME : REDIO_LEFT_OTHER;
+}
+
 static void follow_session(redio_session *s, uint32_t flags) {
   if (flags & REDIO_MULTI) {
     s->in_multi = 1;
@@ -161,7 +167,7 @@ static void follow_session(redio_session *s, uint32_t flags) {
   if (flags & REDIO_WATCH)
     s->watching = 1;
   if (flags & REDIO_STATE)
-    s->dirty = 1;
+    s->dirty |= left_by(flags);
   if (flags & (REDIO_EXEC | REDIO_DISCARD))
     s->in_multi = s->watching = 0;
   if (flags & REDIO_UNWATCH && !s->in_multi)
@@ -253,7 +259,7 @@ int redio_pipeline_plain(redio_pipeline *p, const redio_command *c, const redio_
                          unsigned count, size_t bytes) {
   char *to;
   unsigned i;
-  if (!is_usual(p, c) || c->variants_count)
+  if (!is_usual(p, c) || c->varies)
     return 1;
   p->out.tail = p->out.head + p->closed_out;
   to = redio_buf_reserve(&p->out, c->words_len + bytes + (count + 1) * REDIO_NUMBER_MAX);

@@ -52,12 +52,15 @@ typedef struct redio_pieces {
   size_t spare; /* refs that are behind the last piece already */
 } redio_pieces;
 
+/* What commands have left on their connection. */
+enum { REDIO_LEFT_DATABASE = 1, REDIO_LEFT_NAME = 2, REDIO_LEFT_OTHER = 4 };
+
 typedef struct redio_session {
   uint32_t queued_from;   /* the open transaction's first entry in `queued` */
   uint32_t queued;        /* how many it has */
   unsigned char in_multi; /* MULTI is open */
   unsigned char watching; /* a WATCH is in force */
-  unsigned char dirty;    /* the connection carries state of its own */
+  unsigned char dirty;    /* the connection carries state of its own: REDIO_LEFT_... */
   unsigned char muted;    /* CLIENT REPLY OFF */
   unsigned char skip;     /* CLIENT REPLY SKIP: the next command has no reply */
 } redio_session;

@@ -39,7 +39,8 @@ static const char *verify_words(long result) {
   }
 }
 
-/* In TLS 1.3 the server looks at the client's certificate when the handshake is over on this side. */
+/* In TLS 1.3 the server looks at the client's certificate when the handshake is over on this side.
+ */
 static const char *alert_words(int alert, int established) {
   switch (alert) {
   case SSL_AD_CERTIFICATE_REQUIRED:

@@ -208,7 +208,7 @@ end })
 -- No socket, no clock, no thread, no locale: what is left of the standard library.
 local pure_headers = set([[assert.h errno.h float.h inttypes.h limits.h math.h stdarg.h stdbool.h
   stddef.h stdint.h stdio.h stdlib.h string.h]])
-local process_headers = set("fcntl.h signal.h unistd.h sys/epoll.h")
+local process_headers = set("fcntl.h signal.h unistd.h sys/epoll.h sys/un.h")
 local lua_headers = set("lua.h lauxlib.h lualib.h luajit.h")
 
 local function check_include(path, number, header, quotes)
@@ -248,7 +248,8 @@ for _, path in ipairs(files("lua", "*.lua")) do
   if transport == "init" then
     one_function(picks_transport, path, hosts, {}, "one function of this file picks the default")
   else
-    local own = transport == "luv" and set("luv uv") or set(transport or "")
+    local host = transport and transport:match("^%a+") -- luv_connect is of luv
+    local own = host == "luv" and set("luv uv") or set(host or "")
     each_word(path, hosts, function(place, word)
       if not own[word] then
         breach("only transports name hosts", place, "%s belongs to lua/redio/transport", word)

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# lua.sh version | cflags | libs: about the Lua named by LUA (lua5.4): its version ("5.4"; "5.1" for
-# LuaJIT), the compiler's flags for its headers, or the linker's for programs that Lua is in.
-# LUA_INCDIR names the directory of the headers outright.
+# lua.sh version | cflags | libs | check: about the Lua named by LUA (lua5.4): its version ("5.4"; "5.1" for
+# LuaJIT), the compiler's flags for its headers, or the linker's for programs that Lua is in; `check` fails, and says
+# why, where redio cannot be built for it. LUA_INCDIR names the directory of the headers outright.
 lua=${LUA:-lua5.4}
 
 version() {
@@ -47,7 +47,20 @@ libs() {
   echo "-l$library"
 }
 
+# Before compat.h says it once for each file, in a compiler's words.
+check() {
+  flags=$(cflags) || exit
+  preprocess() { echo "#include $1" | ${CC:-cc} $CPPFLAGS $flags -I"${0%/*}/../src" -E - >/dev/null 2>&1; }
+  preprocess '<lua.h>' || return 0 # that there is no compiler, it says itself
+  preprocess '"compat.h"' || {
+    echo "redio is for Lua 5.4, 5.3 and LuaJIT 2.1, and the headers of '$lua' (${flags% }) are those of another Lua. Make \
+takes LUA=lua5.4. LuaRocks, whose default this may be, takes --lua-version=5.4; for LuaJIT --lua-version=5.1, and \
+LUA_INCDIR= with the directory of LuaJIT's headers." >&2
+    exit 1
+  }
+}
+
 case $1 in
-version | cflags | libs) "$1" ;;
-*) echo "usage: lua.sh version | cflags | libs" >&2; exit 2 ;;
+version | cflags | libs | check) "$1" ;;
+*) echo "usage: lua.sh version | cflags | libs | check" >&2; exit 2 ;;
 esac

@@ -41,5 +41,6 @@ wrapper() {
   "$dir/nginx" -v 2>/dev/null || { rm -f "$dir/nginx"; fail "the nginx that was fetched does not run"; }
 }
 [ "$1" != fetch ] || exit 0
-LUA_INCDIR=$(dirname "$(find "$root/usr/include" -name lua.h | head -n 1)") \
-  ${MAKE:-make} --no-print-directory build LUA="$dir/luajit" BUILD=build/nginx
+# All of it on make's command line: what an outer make had on its own comes before the environment.
+${MAKE:-make} --no-print-directory build LUA="$dir/luajit" BUILD=build/nginx \
+  LUA_INCDIR="$(dirname "$(find "$root/usr/include" -name lua.h | head -n 1)")"

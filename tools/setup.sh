@@ -4,7 +4,11 @@
 # what is missing is installed by apt-get; elsewhere it is listed. Nothing missing: no network, no root.
 cd "$(dirname "$0")/.." || exit
 LUA=${LUA:-lua5.4}
-case $LUA in
+case ${LUA##*/} in
+lua5.1 | lua5.2)
+  echo "redio is for Lua 5.4, 5.3 and LuaJIT 2.1, and not for '$LUA'." >&2
+  exit 1
+  ;;
 *luajit*) lua_package=luajit headers=libluajit-5.1-dev ;;
 *) lua_package=${LUA##*/} headers=lib${LUA##*/}-dev ;;
 esac

@@ -10,6 +10,8 @@ local tokens = require "redio.tokens"
 
 local M = {}
 
+local NO_ARGS = {}
+
 local name_of = {}
 for name, entry in pairs(commands) do
   name_of[entry] = name
@@ -118,6 +120,15 @@ local function put_record(call, record, args, example)
   end
 end
 
+-- {nx = true} is no score of a member named nx.
+local function refuse_flags(call, record)
+  for _, value in pairs(record) do
+    if type(value) == "boolean" then
+      tokens.refuse_place(call, "a table of options")
+    end
+  end
+end
+
 local function expand_pairs(call, value)
   local args = call.entry.args
   local example = pairs_example(args)
@@ -125,6 +136,9 @@ local function expand_pairs(call, value)
     refuse_empty(call, "what can stand here is " .. example)
   end
   if value[1] == nil then
+    if args.swap and tokens.looks_like_options(call.entry, value) then
+      refuse_flags(call, value)
+    end
     put_record(call, value, args, example)
     return
   end
@@ -134,6 +148,16 @@ local function expand_pairs(call, value)
 end
 
 -- Calls ------------------------------------------------------------------------------------------------
+
+-- What words of its options a call has; and how far these push what stands behind them.
+local function survey(entry, n, given)
+  if not entry.options then
+    return { places = {}, own = {}, at = {}, begin = n + 1, shift = 0 }
+  end
+  local words = tokens.words(entry, given, type(given[n]) == "table" and n - 1 or n)
+  words.shift = entry.options.before and words.stop - words.begin or 0
+  return words
+end
 
 -- Whether the pairs that start at `first` are whole before argument `last`, so that a table there is
 -- none of their values.
@@ -147,17 +171,54 @@ local function pairs_whole(args, first, last, given)
   return filled == 0
 end
 
-local function is_options(entry, n, given)
+local function is_options(entry, n, given, words)
   local options, args = entry.options, entry.args
   local last = given[n]
-  if not options or type(last) ~= "table" or n <= options.after then
+  local first = options and (options.before and options.after + words.shift + 1 or words.begin)
+  if not options or type(last) ~= "table" or n < first then
     return false
   end
   if args and args.pairs then
-    return pairs_whole(args, args.pairs, n, given)
+    return pairs_whole(args, args.pairs + words.shift, n, given)
   end
   local list_from = args and (args.names or args.values)
   return not (list_from and n >= list_from and last[1] ~= nil) -- XCLAIM: ids may stand in more than one list
+end
+
+-- Whether argument i of `last` is a key.
+local function is_key(call, i, last)
+  local keys = call.entry.keys
+  local first = keys and keys[1]
+  if first then
+    local to = keys[2] or first
+    if i >= first and i <= (to < 0 and last + 1 + to or to) and (i - first) % (keys[3] or 1) == 0 then
+      return true
+    end
+  end
+  return call.out.n < call.keys_end
+end
+
+-- A table or boolean that would be sent as its JSON, in a place where that cannot be meant.
+local function check_place(call, i, last, given, words, in_pairs)
+  local entry, value = call.entry, given[i]
+  local what = "a " .. type(value)
+  if is_key(call, i, last) then
+    flat.refuse(call, "a key is a string or a number, not %s", what)
+  elseif not entry.options or in_pairs or words.own[i] then
+    return
+  end
+  local args = entry.args or NO_ARGS
+  if not (args.value == i or args.values and i >= args.values) then
+    tokens.refuse_place(call, what)
+  end
+  local behind = words.begin <= last and given[words.begin]
+  if behind and type(value) == "table" and tokens.looks_like_options(entry, value) and not words.at[words.begin] then
+    tokens.refuse_place(call, what)
+  end
+end
+
+local function expand_keys(call, list)
+  expand_list(call, list, flat.put_plain)
 end
 
 -- What a table as argument i stands for, if not for JSON.
@@ -169,28 +230,25 @@ local function expander_of(args, i, last)
   elseif i > last - (args.tail or 0) then
     return nil
   elseif args.names and i >= args.names then
-    return function(call, list)
-      expand_list(call, list, flat.put_plain)
-    end, true
+    return expand_keys, true
   elseif args.values and i >= args.values then
     return expand_values
   end
 end
 
-local NO_ARGS = {}
-
 -- Puts the arguments; options, when there are any, in front of argument `before`. Whether there was a list
 -- where one name is usual.
-local function expand_all(call, last, given, before, options_at)
-  local args = call.entry.args or NO_ARGS
+local function expand_all(call, last, given, words, put_options)
+  local args, before = call.entry.args or NO_ARGS, put_options and call.entry.options.before
+  local pairs_from = args.pairs and args.pairs + words.shift
   local width, filled, many = args.width or 2, 0, false
   for i = 1, last do
     if i == before then
-      tokens.expand(call, given[options_at], options_at)
+      put_options(false)
     end
     call.at = i
     local value = given[i]
-    local in_pairs = args.pairs and i >= args.pairs
+    local in_pairs = pairs_from and i >= pairs_from
     local expand, is_names
     if type(value) == "table" then
       if in_pairs and filled == 0 and not (args.names and value[1] ~= nil) then
@@ -199,13 +257,25 @@ local function expand_all(call, last, given, before, options_at)
         expand, is_names = expander_of(args, i, last)
       end
     end
+    if expand == expand_values and is_key(call, i, last) then
+      expand = expand_keys
+    end
     if expand then
       expand(call, value)
       many = many or is_names
     else
+      if type(value) == "table" or type(value) == "boolean" then
+        check_place(call, i, last, given, words, in_pairs)
+      end
       flat.put_value(call, value, "it")
+      if args.numkeys == i then
+        call.keys_end = call.out.n + (tonumber(value) or 0)
+      end
       filled = in_pairs and (filled + 1) % width or 0
     end
+  end
+  if filled ~= 0 and call.entry.options then
+    flat.refuse(call, "what can stand here is %s; a table of options stands behind all of it", pairs_example(args))
   end
   return many
 end
@@ -223,16 +293,20 @@ function M.expand(entry, json_encode, n, ...)
     entry = entry,
     encode = json_encode,
     out = { n = 0 },
+    keys_end = 0, -- length of `out` with all the keys that a number has announced
     at = 0,
   }
-  local last = n
-  if is_options(entry, n, given) then
+  local words, last, put_options = survey(entry, n, given), n, nil
+  if is_options(entry, n, given, words) then
     last = n - 1
+    put_options = tokens.reader(call, given[n], n, words)
   end
-  local before = last < n and (entry.options.before or n)
-  local many = expand_all(call, last, given, before, n)
-  if before and before > last then
-    tokens.expand(call, given[n], n)
+  local many = expand_all(call, last, given, words, put_options)
+  if put_options then
+    if (entry.options.before or n) > last then
+      put_options(false)
+    end
+    put_options(true)
   end
   if many and entry.args.many then
     return call.out, entry.args.many
@@ -271,19 +345,11 @@ function M.timeout(entry, n, list)
   local rule = entry.timeout
   local at = rule.at and (rule.at < 0 and n + 1 + rule.at or rule.at)
   if rule.token then
-    for i = 1, n - 1 do
-      local word = type(list[i]) == "string" and list[i]:upper()
-      if word == "STREAMS" then
-        return nil
-      end
-      if word == rule.token then
-        at = i + 1
-        break
-      end
-    end
+    local place = tokens.words(entry, list, n, true).places[rule.token]
+    at = place and place + 1
   end
   local value = at and tonumber(list[at])
-  return value and value * rule.unit
+  return value and value >= 0 and value * rule.unit or nil -- (less than that the server refuses)
 end
 
 return M

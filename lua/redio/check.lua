@@ -21,11 +21,20 @@ function M.callable(value, position, name, level)
   if type(meta) ~= "table" or not meta.__call then refuse(position, name, "function", value, level) end
 end
 
+local function is_seconds(value)
+  return type(value) == "number" and value >= 0 -- (NaN is not)
+end
+
 --- A duration: a number of seconds, 0 or more.
 function M.seconds(value, position, name, level)
-  if type(value) ~= "number" or value ~= value or value < 0 then
-    refuse(position, name, "seconds, a number of 0 or more", value, level)
-  end
+  if not is_seconds(value) then refuse(position, name, "seconds, a number of 0 or more", value, level) end
+end
+
+--- The same among options, where it may be missing; `off` says that false means "without".
+function M.seconds_option(value, name, level, off)
+  if value == nil or is_seconds(value) or off and value == false then return end
+  local got = type(value) == "number" and tostring(value) or type(value)
+  error(("option '%s' is a number of seconds, 0 or more, not %s"):format(name, got), level + 1)
 end
 
 M.refuse = refuse

@@ -320,8 +320,9 @@ end
 --- Stops new work, lets what is in flight finish within `drain` seconds, and closes everything. Again: does nothing.
 ---@param opts table? drain: seconds, default 1
 function Client:close(opts)
-  if self.closed then return end
   local seconds = opts and opts.drain or 1
+  check.seconds_option(seconds, "drain", 2)
+  if self.closed then return end
   if not isyieldable() and not self.transport.in_loop() and in_flight(self) > 0 and seconds > 0 then
     return task.block(self.transport, self.close, self, opts)
   end

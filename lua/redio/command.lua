@@ -4,6 +4,7 @@
 local commands = require "redio.commands"
 local core = require "redio.core"
 local text = require "redio.text"
+local tokens = require "redio.tokens"
 
 local M = {}
 
@@ -34,7 +35,7 @@ local function new_record(name, entry, reply)
     spec[key] = value
   end
   spec.reply = reply or entry.reply
-  if reply then spec.variants = nil end
+  spec.variants = not reply and tokens.variants(entry) or nil
   return { name = name, entry = entry, core = core.command(spec) }
 end
 
@@ -79,8 +80,19 @@ function M.of_method(method)
   return by_method[method]
 end
 
+-- Commands of modules have a dot behind these.
+local MODULES = {
+  ai = true, bf = true, cf = true, cms = true, ft = true, graph = true, json = true, rg = true, tdigest = true,
+  topk = true, ts = true,
+}
+
 --- What to say of a method that is none.
 function M.no_such_method(method)
+  local module, rest = method:lower():match "^(%l+)_(.+)$"
+  if MODULES[module] then
+    local name = (module .. "." .. rest:gsub("_", " ")):upper()
+    return ("no command '%s'; that of a module is sent by its name: call(\"%s\", ...)"):format(method, name)
+  end
   local near = text.did_you_mean(method, methods)
   return ("no command '%s'%s; call(\"%s\", ...) sends any"):format(method, near, method:upper())
 end

@@ -5,12 +5,14 @@
 -- negative ones count from the end.
 --
 --   reply      shape of the reply, by its name in src/shape.c
---   variants   other shapes, the first that fits: `token` stands at `from` or behind it, or there are
---              `argc` arguments
+--   variants   other shapes: there are `argc` arguments, or `token` stands among the options (see below; without
+--              options, anywhere) and is no other option's argument. Of several the first decides. `takes` = "all"
+--              when no option comes behind it
 --   readonly   surely safe to send again          write      changes data
 --   blocking   may wait on the server, for `timeout`: the argument `at`, or the one behind `token` (and
 --              only when that is given), in `unit` seconds; 0 is for ever
 --   state      leaves state on its connection     private    must not queue behind other commands
+--   sets_database, sets_name                      that state is no more than this, and can be undone
 --   quit       the server hangs up after it
 --   nomulti    cannot stand between MULTI and EXEC; mute: decides whether replies come
 --   watch unwatch multi exec discard              the one command of that name
@@ -26,10 +28,12 @@
 --                numkeys = i         a list there is the keys, their count goes before them
 --                rows = i            from i on a list of lists stands for all their elements
 --                tail = n            not so the last n arguments
+--                value = i           the one place, beside options, where a table or boolean stands for its JSON
 --                many = command      to be sent instead when there is a list
 --                empty = true        lists may be empty
 --   options    what a table at the end, behind `after` other arguments, may hold, in wire order; on
---              the wire they stand before argument `before`, or last. Keys are tokens in lower case:
+--              the wire they stand before argument `before`, or last; `last` is the token that goes to the
+--              end all the same, for everything behind it is its own. Keys are tokens in lower case:
 --                "NX"                a flag          "EX=seconds"           one value
 --                "LIMIT=offset,count" a list         "WEIGHTS=weight..."    a list of any length
 --                "GET+=pattern"      the token again for each       "MAXLEN~=threshold" = or ~ between
@@ -48,13 +52,13 @@ return {
   ["ACL HELP"] = { reply = "names", readonly = true },
   ["ACL LIST"] = { reply = "names", readonly = true },
   ["ACL LOAD"] = { reply = "nothing" },
-  ["ACL LOG"] = { reply = "refusals", variants = { { token = "RESET", from = 1, reply = "nothing" } } },
+  ["ACL LOG"] = { reply = "refusals", variants = { { token = "RESET", reply = "nothing" } } },
   ["ACL SAVE"] = { reply = "nothing" },
   ["ACL SETUSER"] = { reply = "nothing", secret = true, args = { names = 2 } },
   ["ACL USERS"] = { reply = "names", readonly = true },
   ["ACL WHOAMI"] = { reply = "name", readonly = true },
   APPEND = { reply = "value", write = true, keys = { 1 } },
-  ASKING = { reply = "nothing", state = true },
+  ASKING = { reply = "nothing" },
   AUTH = { reply = "nothing", state = true, secret = true },
   BGREWRITEAOF = { reply = "name" },
   BGSAVE = { reply = "name", options = { after = 0, "SCHEDULE", "CANCEL" } },
@@ -116,7 +120,7 @@ return {
   ["CLIENT PAUSE"] = { reply = "nothing", options = { after = 1, "WRITE", "ALL" } },
   ["CLIENT REPLY"] = { reply = "nothing", state = true, nomulti = true, mute = true },
   ["CLIENT SETINFO"] = { reply = "nothing", state = true },
-  ["CLIENT SETNAME"] = { reply = "nothing", state = true },
+  ["CLIENT SETNAME"] = { reply = "nothing", state = true, sets_name = true },
   ["CLIENT TRACKING"] = {
     reply = "nothing", state = true,
     options = { after = 1, "REDIRECT=client_id", "PREFIX+=prefix", "BCAST", "OPTIN", "OPTOUT", "NOLOOP" },
@@ -241,9 +245,9 @@ return {
   GEORADIUS = {
     reply = "value", write = true, keys = { 1, tokens = { "STORE", "STOREDIST" } },
     variants = {
-      { token = "WITHCOORD", from = 6, reply = "places_found" },
-      { token = "WITHDIST", from = 6, reply = "places_found" },
-      { token = "WITHHASH", from = 6, reply = "places_found" },
+      { token = "WITHCOORD", reply = "places_found" },
+      { token = "WITHDIST", reply = "places_found" },
+      { token = "WITHHASH", reply = "places_found" },
     },
     options = {
       after = 5, "WITHCOORD", "WITHDIST", "WITHHASH", "COUNT=count", "ANY", "ASC", "DESC", "STORE=storekey",
@@ -252,10 +256,11 @@ return {
   },
   GEORADIUSBYMEMBER = {
     reply = "value", write = true, keys = { 1, tokens = { "STORE", "STOREDIST" } },
+    args = { value = 2 },
     variants = {
-      { token = "WITHCOORD", from = 5, reply = "places_found" },
-      { token = "WITHDIST", from = 5, reply = "places_found" },
-      { token = "WITHHASH", from = 5, reply = "places_found" },
+      { token = "WITHCOORD", reply = "places_found" },
+      { token = "WITHDIST", reply = "places_found" },
+      { token = "WITHHASH", reply = "places_found" },
     },
     options = {
       after = 4, "WITHCOORD", "WITHDIST", "WITHHASH", "COUNT=count", "ANY", "ASC", "DESC", "STORE=storekey",
@@ -264,28 +269,29 @@ return {
   },
   GEORADIUSBYMEMBER_RO = {
     reply = "value", readonly = true, keys = { 1 },
+    args = { value = 2 },
     variants = {
-      { token = "WITHCOORD", from = 5, reply = "places_found" },
-      { token = "WITHDIST", from = 5, reply = "places_found" },
-      { token = "WITHHASH", from = 5, reply = "places_found" },
+      { token = "WITHCOORD", reply = "places_found" },
+      { token = "WITHDIST", reply = "places_found" },
+      { token = "WITHHASH", reply = "places_found" },
     },
     options = { after = 4, "WITHCOORD", "WITHDIST", "WITHHASH", "COUNT=count", "ANY", "ASC", "DESC" },
   },
   GEORADIUS_RO = {
     reply = "value", readonly = true, keys = { 1 },
     variants = {
-      { token = "WITHCOORD", from = 6, reply = "places_found" },
-      { token = "WITHDIST", from = 6, reply = "places_found" },
-      { token = "WITHHASH", from = 6, reply = "places_found" },
+      { token = "WITHCOORD", reply = "places_found" },
+      { token = "WITHDIST", reply = "places_found" },
+      { token = "WITHHASH", reply = "places_found" },
     },
     options = { after = 5, "WITHCOORD", "WITHDIST", "WITHHASH", "COUNT=count", "ANY", "ASC", "DESC" },
   },
   GEOSEARCH = {
     reply = "value", readonly = true, keys = { 1 },
     variants = {
-      { token = "WITHCOORD", from = 4, reply = "places_found" },
-      { token = "WITHDIST", from = 4, reply = "places_found" },
-      { token = "WITHHASH", from = 4, reply = "places_found" },
+      { token = "WITHCOORD", reply = "places_found" },
+      { token = "WITHDIST", reply = "places_found" },
+      { token = "WITHHASH", reply = "places_found" },
     },
     options = {
       after = 1, "FROMMEMBER=member", "FROMLONLAT=longitude,latitude", "BYRADIUS=radius,unit",
@@ -327,12 +333,12 @@ return {
   HMSET = { reply = "nothing", write = true, keys = { 1 }, args = { pairs = 2 } },
   HRANDFIELD = {
     reply = "name", readonly = true, keys = { 1 },
-    variants = { { token = "WITHVALUES", from = 3, reply = "pairs" } },
+    variants = { { token = "WITHVALUES", reply = "pairs" } },
     options = { after = 2, "WITHVALUES" },
   },
   HSCAN = {
     reply = "fields_found", readonly = true, keys = { 1 },
-    variants = { { token = "NOVALUES", from = 3, reply = "name" } },
+    variants = { { token = "NOVALUES", reply = "name" } },
     options = { after = 2, "MATCH=pattern", "COUNT=count", "NOVALUES" },
   },
   HSET = { reply = "value", write = true, keys = { 1 }, args = { pairs = 2 } },
@@ -355,7 +361,7 @@ return {
   ["LATENCY RESET"] = { reply = "value", args = { names = 1 } },
   LCS = {
     reply = "value", readonly = true, keys = { 1, 2 },
-    variants = { { token = "IDX", from = 3, reply = "facts" } },
+    variants = { { token = "IDX", reply = "facts" } },
     options = { after = 2, "LEN", "IDX", "MINMATCHLEN=min_match_len", "WITHMATCHLEN" },
   },
   LINDEX = { reply = "value", readonly = true, keys = { 1 } },
@@ -369,7 +375,7 @@ return {
   LOLWUT = { reply = "name", readonly = true, options = { after = 0, "VERSION=version" } },
   LPOP = { reply = "value", write = true, keys = { 1 } },
   LPOS = {
-    reply = "value", readonly = true, keys = { 1 },
+    reply = "value", readonly = true, keys = { 1 }, args = { value = 2 },
     options = { after = 2, "RANK=rank", "COUNT=num_matches", "MAXLEN=len" },
   },
   LPUSH = { reply = "value", write = true, keys = { 1 }, args = { values = 2 } },
@@ -388,13 +394,17 @@ return {
   MGET = { reply = "value", readonly = true, keys = { 1, -1 }, args = { names = 1 } },
   MIGRATE = {
     reply = "name", write = true, secret = true, keys = { 3, rest = "KEYS" },
-    options = { after = 5, "COPY", "REPLACE", "AUTH=auth", "AUTH2=username,password", "KEYS=keys..." },
+    options = {
+      after = 5, before = 6, last = "KEYS", "COPY", "REPLACE", "AUTH=auth", "AUTH2=username,password", "KEYS=keys...",
+    },
   },
   MODULE = { reply = "name", container = true },
   ["MODULE HELP"] = { reply = "names", readonly = true },
   ["MODULE LIST"] = { reply = "records", readonly = true },
   ["MODULE LOAD"] = { reply = "nothing", args = { values = 2 } },
-  ["MODULE LOADEX"] = { reply = "nothing", options = { after = 1, "CONFIG+=name,value", "ARGS=args..." } },
+  ["MODULE LOADEX"] = {
+    reply = "nothing", options = { after = 1, before = 2, last = "ARGS", "CONFIG+=name,value", "ARGS=args..." },
+  },
   ["MODULE UNLOAD"] = { reply = "nothing" },
   MONITOR = {
     reply = "name", nomulti = true,
@@ -441,8 +451,8 @@ return {
   },
   QUIT = { reply = "nothing", state = true, nomulti = true, quit = true },
   RANDOMKEY = { reply = "name", readonly = true },
-  READONLY = { reply = "nothing", state = true },
-  READWRITE = { reply = "nothing", state = true },
+  READONLY = { reply = "nothing" },
+  READWRITE = { reply = "nothing" },
   RENAME = { reply = "nothing", write = true, keys = { 1, 2 } },
   RENAMENX = { reply = "boolean", write = true, keys = { 1, 2 } },
   REPLCONF = { reply = "nothing", refused = "it makes a replica of the connection" },
@@ -475,12 +485,14 @@ return {
   ["SCRIPT SHOW"] = { reply = "name", readonly = true },
   SDIFF = { reply = "value", readonly = true, keys = { 1, -1 }, args = { names = 1 } },
   SDIFFSTORE = { reply = "value", write = true, keys = { 1, -1 }, args = { names = 1 } },
-  SELECT = { reply = "nothing", state = true },
+  SELECT = { reply = "nothing", state = true, sets_database = true },
   SENTINEL = { reply = "name", container = true },
   ["SENTINEL CKQUORUM"] = { reply = "name", readonly = true },
   ["SENTINEL CONFIG"] = {
     reply = "name", secret = true, args = { names = 2, pairs = 2 },
-    variants = { { token = "GET", from = 1, reply = "facts" }, { token = "SET", from = 1, reply = "nothing" } },
+    variants = {
+      { token = "GET", takes = "all", reply = "facts" }, { token = "SET", takes = "all", reply = "nothing" },
+    },
   },
   ["SENTINEL DEBUG"] = { reply = "nothing", args = { pairs = 1 }, variants = { { argc = 0, reply = "facts" } } },
   ["SENTINEL FAILOVER"] = { reply = "nothing" },
@@ -505,18 +517,21 @@ return {
   ["SENTINEL SET"] = { reply = "nothing", secret = true, args = { pairs = 2 } },
   ["SENTINEL SIMULATE-FAILURE"] = {
     reply = "nothing", args = { names = 1 },
-    variants = { { token = "HELP", from = 1, reply = "names" } },
+    variants = { { token = "HELP", reply = "names" } },
   },
   ["SENTINEL SLAVES"] = { reply = "records", readonly = true },
   SET = {
     reply = "nothing", write = true, keys = { 1 },
+    args = { value = 2 },
     variants = {
-      { token = "GET", from = 3, reply = "value" }, { token = "NX", from = 3, reply = "true" },
-      { token = "XX", from = 3, reply = "true" },
+      { token = "GET", reply = "value" }, { token = "NX", reply = "true" }, { token = "XX", reply = "true" },
+      { token = "IFEQ", reply = "true" }, { token = "IFNE", reply = "true" }, { token = "IFDEQ", reply = "true" },
+      { token = "IFDNE", reply = "true" },
     },
     options = {
       after = 2, fractions = { EX = "PX", EXAT = "PXAT" }, "NX", "XX", "GET", "EX=seconds", "PX=milliseconds",
-      "EXAT=unix_time_seconds", "PXAT=unix_time_milliseconds", "KEEPTTL",
+      "EXAT=unix_time_seconds", "PXAT=unix_time_milliseconds", "KEEPTTL", "IFEQ=comparison_value",
+      "IFNE=comparison_value", "IFDEQ=comparison_digest", "IFDNE=comparison_digest",
     },
   },
   SETBIT = { reply = "value", write = true, keys = { 1 } },
@@ -600,12 +615,12 @@ return {
   },
   XAUTOCLAIM = {
     reply = "claimed", write = true, keys = { 1 },
-    variants = { { token = "JUSTID", from = 6, reply = "name" } },
+    variants = { { token = "JUSTID", reply = "name" } },
     options = { after = 5, "COUNT=count", "JUSTID" },
   },
   XCLAIM = {
     reply = "entries", write = true, keys = { 1 }, args = { names = 5 },
-    variants = { { token = "JUSTID", from = 6, reply = "name" } },
+    variants = { { token = "JUSTID", reply = "name" } },
     options = {
       after = 5, "IDLE=ms", "TIME=unix_time_milliseconds", "RETRYCOUNT=count", "FORCE", "JUSTID", "LASTID=lastid",
     },
@@ -641,14 +656,14 @@ return {
   XREAD = {
     reply = "streams", readonly = true, blocking = true, timeout = { token = "BLOCK", unit = 0.001 },
     keys = { halves = "STREAMS" },
-    options = { after = 0, before = 1, "COUNT=count", "BLOCK=milliseconds", "STREAMS=key/id" },
+    options = { after = 0, before = 1, last = "STREAMS", "COUNT=count", "BLOCK=milliseconds", "STREAMS=key/id" },
   },
   XREADGROUP = {
     reply = "streams", write = true, blocking = true, timeout = { token = "BLOCK", unit = 0.001 },
     keys = { halves = "STREAMS" },
     options = {
-      after = 0, before = 1, "GROUP=group,consumer", "COUNT=count", "BLOCK=milliseconds", "NOACK",
-      "STREAMS=key/id",
+      after = 0, before = 1, last = "STREAMS", "GROUP=group,consumer", "COUNT=count", "BLOCK=milliseconds",
+      "CLAIM=min_idle_time", "NOACK", "STREAMS=key/id",
     },
   },
   XREVRANGE = { reply = "entries", readonly = true, keys = { 1 }, options = { after = 3, "COUNT=count" } },
@@ -662,21 +677,21 @@ return {
   },
   ZADD = {
     reply = "value", write = true, keys = { 1 }, args = { pairs = 2, swap = true },
-    variants = { { token = "INCR", from = 2, reply = "double" } },
+    variants = { { token = "INCR", reply = "double" } },
     options = { after = 2, before = 2, "NX", "XX", "GT", "LT", "CH", "INCR" },
   },
   ZCARD = { reply = "value", readonly = true, keys = { 1 } },
   ZCOUNT = { reply = "value", readonly = true, keys = { 1 } },
   ZDIFF = {
     reply = "value", readonly = true, keys = { numkeys = 1 }, args = { numkeys = 1 },
-    variants = { { token = "WITHSCORES", from = 3, reply = "scored" } },
+    variants = { { token = "WITHSCORES", reply = "scored" } },
     options = { after = 1, "WITHSCORES" },
   },
   ZDIFFSTORE = { reply = "value", write = true, keys = { 1, numkeys = 2 }, args = { numkeys = 2 } },
   ZINCRBY = { reply = "double", write = true, keys = { 1 } },
   ZINTER = {
     reply = "value", readonly = true, keys = { numkeys = 1 }, args = { numkeys = 1 },
-    variants = { { token = "WITHSCORES", from = 3, reply = "scored" } },
+    variants = { { token = "WITHSCORES", reply = "scored" } },
     options = { after = 1, "WEIGHTS=weight...", "AGGREGATE=aggregate", "WITHSCORES" },
   },
   ZINTERCARD = {
@@ -697,18 +712,18 @@ return {
   ZPOPMIN = { reply = "member", write = true, keys = { 1 }, variants = { { argc = 2, reply = "scored" } } },
   ZRANDMEMBER = {
     reply = "value", readonly = true, keys = { 1 },
-    variants = { { token = "WITHSCORES", from = 3, reply = "scored" } },
+    variants = { { token = "WITHSCORES", reply = "scored" } },
     options = { after = 2, "WITHSCORES" },
   },
   ZRANGE = {
     reply = "value", readonly = true, keys = { 1 },
-    variants = { { token = "WITHSCORES", from = 4, reply = "scored" } },
+    variants = { { token = "WITHSCORES", reply = "scored" } },
     options = { after = 3, "BYSCORE", "BYLEX", "REV", "LIMIT=offset,count", "WITHSCORES" },
   },
   ZRANGEBYLEX = { reply = "value", readonly = true, keys = { 1 }, options = { after = 3, "LIMIT=offset,count" } },
   ZRANGEBYSCORE = {
     reply = "value", readonly = true, keys = { 1 },
-    variants = { { token = "WITHSCORES", from = 4, reply = "scored" } },
+    variants = { { token = "WITHSCORES", reply = "scored" } },
     options = { after = 3, "WITHSCORES", "LIMIT=offset,count" },
   },
   ZRANGESTORE = {
@@ -716,8 +731,8 @@ return {
     options = { after = 4, "BYSCORE", "BYLEX", "REV", "LIMIT=offset,count" },
   },
   ZRANK = {
-    reply = "value", readonly = true, keys = { 1 },
-    variants = { { token = "WITHSCORE", from = 3, reply = "rank" } },
+    reply = "value", readonly = true, keys = { 1 }, args = { value = 2 },
+    variants = { { token = "WITHSCORE", reply = "rank" } },
     options = { after = 2, "WITHSCORE" },
   },
   ZREM = { reply = "value", write = true, keys = { 1 }, args = { values = 2 } },
@@ -726,7 +741,7 @@ return {
   ZREMRANGEBYSCORE = { reply = "value", write = true, keys = { 1 } },
   ZREVRANGE = {
     reply = "value", readonly = true, keys = { 1 },
-    variants = { { token = "WITHSCORES", from = 4, reply = "scored" } },
+    variants = { { token = "WITHSCORES", reply = "scored" } },
     options = { after = 3, "WITHSCORES" },
   },
   ZREVRANGEBYLEX = {
@@ -735,12 +750,12 @@ return {
   },
   ZREVRANGEBYSCORE = {
     reply = "value", readonly = true, keys = { 1 },
-    variants = { { token = "WITHSCORES", from = 4, reply = "scored" } },
+    variants = { { token = "WITHSCORES", reply = "scored" } },
     options = { after = 3, "WITHSCORES", "LIMIT=offset,count" },
   },
   ZREVRANK = {
-    reply = "value", readonly = true, keys = { 1 },
-    variants = { { token = "WITHSCORE", from = 3, reply = "rank" } },
+    reply = "value", readonly = true, keys = { 1 }, args = { value = 2 },
+    variants = { { token = "WITHSCORE", reply = "rank" } },
     options = { after = 2, "WITHSCORE" },
   },
   ZSCAN = {
@@ -750,7 +765,7 @@ return {
   ZSCORE = { reply = "double", readonly = true, keys = { 1 } },
   ZUNION = {
     reply = "value", readonly = true, keys = { numkeys = 1 }, args = { numkeys = 1 },
-    variants = { { token = "WITHSCORES", from = 3, reply = "scored" } },
+    variants = { { token = "WITHSCORES", reply = "scored" } },
     options = { after = 1, "WEIGHTS=weight...", "AGGREGATE=aggregate", "WITHSCORES" },
   },
   ZUNIONSTORE = {

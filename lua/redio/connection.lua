@@ -386,20 +386,17 @@ end
 
 --- A push, or a reply that nobody asked for: then nothing on this connection can be trusted any more.
 function Connection:_unasked(is_push, ...)
-  local hooks = self.hooks
-  if is_push or hooks.lines then
-    if hooks.on_push then return hooks.on_push(self, ...) end
-    if SUBSCRIPTIONS[(...)] then
-      self:fail(errors.new("ProtocolError", "the server has subscribed a connection that serves commands",
-        { address = self.address }))
-    end
-    return
-  end
-  local value = ...
-  if hooks.receiver and value == "PONG" then return end -- RESP3's answer to a health check
-  if errors.is(value) then
+  local hooks, value = self.hooks, ...
+  if not is_push and errors.is(value) then
+    self.proved = false -- it accepts, and refuses what it is then asked
     self:fail(errors.complete(value, self.address))
-  else
+  elseif hooks.on_push and (is_push or (hooks.lines and self.ready)) then
+    hooks.on_push(self, ...)
+  elseif is_push then
+    if not SUBSCRIPTIONS[value] then return end
+    self:fail(errors.new("ProtocolError", "the server has subscribed a connection that serves commands",
+      { address = self.address }))
+  elseif not (hooks.receiver and value == "PONG") then -- (RESP3's answer to a health check)
     self:fail(errors.new("ProtocolError", "a reply that nobody asked for", { address = self.address }))
   end
 end
@@ -440,14 +437,15 @@ function Connection:retire()
   self:_settle()
 end
 
---- Keeps the connection alive although nothing is in flight: a receiver that waits for messages.
-function Connection:keep(hold)
-  self.hold = hold
-  if hold then
+--- Keeps the connection alive although nothing is in flight, and with it `holder`: what waits for messages, which
+--- nothing else may refer to. False: no longer.
+function Connection:keep(holder)
+  self.hold = holder
+  if not holder then
+    if not self.pumping then self:_settle() end -- (else at the end of the read)
+  elseif not busy[self] then
     busy[self] = true
     if self.socket then self.socket:counts(true) end
-  else
-    self:_settle()
   end
 end
 

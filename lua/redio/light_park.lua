@@ -160,7 +160,7 @@ function M.idle(waiter, most)
   if most and most < seconds then seconds = most end
   waiter.semaphore = waiter.semaphore or host.semaphore()
   -- (The clock and the semaphore count milliseconds: less than one would be no wait at all.)
-  waiter.semaphore:wait(math.max(0.001, seconds))
+  waiter.semaphore:wait(math.min(FOREVER, math.max(0.001, seconds)))
   if not waiter.values then check(waiter) end
 end
 

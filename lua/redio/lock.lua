@@ -2,6 +2,7 @@
 -- A lock on one server: a key that holds its owner's token and expires. It is as safe as that server is: what a
 -- fail-over forgets, the lock forgets.
 
+local check = require "redio.check"
 local errors = require "redio.errors"
 local handle = require "redio.handle"
 local script = require "redio.script"
@@ -27,17 +28,13 @@ Lock.__name = "redio.Lock"
 
 local KNOWN = { timeout = true, blocking_timeout = true, sleep = true }
 
+-- Client:lock calls here last: so its caller is the caller of M.new.
 local function check_options(opts)
   for name, value in pairs(opts) do
     if not KNOWN[name] then
-      error(("unknown option '%s': there are timeout, blocking_timeout, sleep"):format(tostring(name)), 4)
+      error(("unknown option '%s': there are timeout, blocking_timeout, sleep"):format(tostring(name)), 3)
     end
-    local is_number = type(value) == "number"
-    local is_seconds = is_number and value >= 0 and value < math.huge
-    if not is_seconds and not (name == "blocking_timeout" and value == false) then
-      local said = is_number and tostring(value) or type(value)
-      error(("option '%s' is a number of seconds, not %s"):format(name, said), 4)
-    end
+    check.seconds_option(value, name, 3, name == "blocking_timeout")
   end
 end
 
@@ -47,7 +44,7 @@ end
 function M.new(client, name, opts)
   opts = opts or {}
   check_options(opts)
-  if opts.timeout == 0 then error("option 'timeout' must be more than 0", 3) end
+  if opts.timeout == 0 then error("option 'timeout' must be more than 0", 2) end
   return setmetatable({
     name = name,
     timeout = opts.timeout or 10,
@@ -71,8 +68,9 @@ local function new_token()
   end))
 end
 
+-- (The server's clock plus the largest still fits into what it counts with.)
 local function milliseconds(seconds)
-  return math.max(1, math.floor(seconds * 1000 + 0.5))
+  return math.min(2 ^ 53, math.max(1, math.floor(seconds * 1000.0 + 0.5)))
 end
 
 --- Waits until the lock is ours.
@@ -105,6 +103,7 @@ end
 --- Holds it for so many seconds more, from now.
 --- Raises RedisError when the lock was lost.
 function Lock:extend(seconds)
+  if seconds ~= nil then check.seconds(seconds, 1, "extend", 2) end
   check_held(self, 2)
   seconds = seconds or self.timeout
   if self._extend({ self.name }, { self.token, milliseconds(seconds) }) == 0 then lost(self, "extended") end

@@ -2,7 +2,9 @@
 -- What the server executes, line by line.
 
 local core = require "redio.core"
-local queue = require "redio.queue"
+local feeds = require "redio.feed"
+local line = require "redio.line"
+local mailbox = require "redio.mailbox"
 local task = require "redio.task"
 
 local M = {}
@@ -15,99 +17,101 @@ Monitor.__name = "redio.Monitor"
 
 local MONITOR = core.command { name = "MONITOR", silent = true }
 
-function M.new(client)
-  return setmetatable({ _client = client, _lines = queue.new(), closed = false }, Monitor)
+-- Where one waits for the server's +OK.
+local Start = {}
+Start.__index = Start
+
+function Start:look(waiter)
+  local monitor = self.monitor
+  if monitor.closed or (monitor._started and monitor._feed:is_up()) then monitor._feed:tell(waiter) end
 end
 
-function Monitor:_push(line)
+function Start:serve()
+  for _, waiter in ipairs(self.line:list()) do
+    self:look(waiter)
+  end
+end
+
+function M.new(client)
+  local self = setmetatable({ _client = client, _started = false, closed = false }, Monitor)
+  self._feed = feeds.new(self, client, true)
+  self._start = setmetatable({ monitor = self, line = line.new() }, Start)
+  self._lines = mailbox.new(self._feed, function()
+    return not self.closed
+  end)
+  return self
+end
+
+-- the connection, for feed.lua ----------------------------------------------------------------------------
+
+function Monitor:_receive(text)
   if not self._started then
     self._started = true -- +OK
-    return self:_wake()
+    self._feed:expect(false)
+    return self._feed:touch(self._start)
   end
-  self._lines:push(line)
-  if self._lines:count() >= self._client.settings.queue_limit and not self._paused then
-    self._paused = true
-    self._conn:read_stop()
+  if type(text) == "string" and text ~= "PONG" then -- (that answers a health check)
+    self._lines:put { line = text, size = mailbox.OVERHEAD + #text }
   end
-  self:_wake()
 end
 
-function Monitor:_wake()
-  if self._waiter then task.wake(self._waiter) end
-end
-
-function Monitor:_open()
-  local conn, err = self._client._pool:acquire {
-    receiver = true,
-    lines = true,
-    on_push = function(_, line)
-      self:_push(line)
-    end,
-  }
-  if not conn then error(err, 0) end
-  conn.liveness:set_patience(false)
-  conn.on_lost = function()
-    self:_wake()
-  end
-  self._conn = conn
+function Monitor:_restore()
+  local feed = self._feed
+  if feed.conn then return feed.conn.lost end
+  local err = feed:open()
+  if err or self.closed then return err end
   local pipeline = core.pipeline()
   core.encode(pipeline, MONITOR)
-  conn:submit(pipeline, core.OWN)
+  feed.conn:submit(pipeline, core.OWN)
+  feed:expect(true)
 end
+
+function Monitor:_lose(err)
+  self._feed:tell_line(self._feed.waiters, err)
+end
+
+function Monitor._overflow() end
+
+-- waiting -------------------------------------------------------------------------------------------------
 
 --- Starts now; returns the monitor when the server has confirmed.
 function Monitor:connect()
   if not task.can_wait() then return task.block(self._client.transport, self.connect, self) end
-  if not self._conn then self:_open() end
-  while not self._started and not self._conn.lost do
-    self:_wait()
-  end
-  if self._conn.lost and not self.closed then error(self._conn.lost, 0) end
+  self._feed:await(self._start)
   return self
 end
 
-function Monitor:_wait()
-  self._waiter = {}
-  self._conn:keep(true)
-  self._conn:park(self._waiter)
-  self._waiter = nil
-  self._conn:keep(false)
-end
-
 -- '1700000000.123456 [0 127.0.0.1:50000] "SET" "key" "value"'
-local function parse(line)
-  local time, database, address, rest = line:match "^(%d+%.%d+) %[(%d+) (.-)%] (.*)$"
-  return { line = line, time = tonumber(time), database = tonumber(database), address = address, command = rest }
+local function parse(text)
+  local time, database, address, rest = text:match "^(%d+%.%d+) %[(%d+) (.-)%] (.*)$"
+  return { line = text, time = tonumber(time), database = tonumber(database), address = address, command = rest }
 end
 
 --- The next command: {line=, time=, database=, address=, command=}; nil after close().
+--- Raises ConnectionClosedError when the connection is lost.
 function Monitor:await()
   if not task.can_wait() then return task.block(self._client.transport, self.await, self) end
-  if self.closed then return nil end
-  self:connect()
-  while self._lines:count() == 0 do
-    if self.closed then return nil end
-    if self._conn.lost then error(self._conn.lost, 0) end
-    self:_wait()
-  end
-  local line = self._lines:pop()
-  if self._paused and self._lines:count() <= self._client.settings.queue_limit / 2 and not self._conn.lost then
-    self._paused = false
-    self._conn:read_start()
-  end
-  return parse(line)
+  local message = self._lines:next()
+  return message and parse(message.line)
 end
 
 function Monitor:__call()
   return self:await()
 end
 
+--- An iterator that closes the monitor when the loop is left, by its end, a break or an error (Lua 5.4).
+function Monitor:lines()
+  return function()
+    return self:await()
+  end, nil, nil, self
+end
+
+--- Closes its connection. What was received and not taken is dropped.
 function Monitor:close()
   if self.closed then return end
   self.closed = true
-  if self._conn and not self._conn.lost then self._client._pool:release(self._conn, false) end
-  self:_wake()
-  self._client.transport.flush()
+  self._lines:clear()
+  self._feed:close()
 end
 
 Monitor.__close = Monitor.close

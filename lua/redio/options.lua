@@ -15,6 +15,7 @@ M.defaults = {
   connect_timeout = 5, -- name, TCP, TLS and handshake together
   timeout = 30,
   max_connections = 64,
+  max_receivers = 1024,
   min_connections = 0,
   pool_timeout = 20,
   multiplex = true,

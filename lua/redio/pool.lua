@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Private connections: a bounded number, idle ones kept, callers served in the order in which they came.
+-- Private connections: a bounded number, idle ones kept, callers served in the order in which they came. Those of
+-- receivers and monitors have a bound of their own.
 
 local compat = require "redio.compat"
 local connection = require "redio.connection"
@@ -24,6 +25,9 @@ function M.new(settings, transport, hooks)
     idle = {}, -- the one used last comes last
     queue = {}, -- waiters, first come first
     orphans = {}, -- their holders were collected
+    receiving = {}, -- connections of receivers and monitors, which are none of `all`
+    receivers = 0,
+    collected = false, -- since one of these was opened or closed
     closed = false,
   }, Pool)
 end
@@ -56,15 +60,11 @@ function Pool:_forget(conn)
   self:_serve()
 end
 
-function Pool:_open(extra)
+function Pool:_open()
   local hooks = { exclusive = true, on_connect = self.hooks.on_connect }
-  for name, hook in pairs(extra or {}) do
-    hooks[name] = hook
-  end
-  hooks.on_lost = function(conn, err)
+  hooks.on_lost = function(conn)
     self.hooks.on_lost(conn)
     self:_forget(conn)
-    if conn.on_lost then conn:on_lost(err) end
   end
   local conn = connection.new(self.settings, self.transport, hooks)
   self.all[conn] = true
@@ -101,29 +101,24 @@ function Pool:_wait()
 end
 
 --- A connection that is ready, for the caller alone until `release`.
----@param extra table? {receiver=, lines=, on_push=, after_read=}: always a new connection
 ---@return redio.Connection? conn
 ---@return table? err
-function Pool:acquire(extra)
+function Pool:acquire()
   if self.closed then return nil, closed_error(self) end
   self:_reap()
-  local conn = not extra and #self.queue == 0 and table.remove(self.idle)
+  local conn = #self.queue == 0 and table.remove(self.idle)
   if conn then return conn end
   if self.size >= self.settings.max_connections then
-    if extra and #self.idle > 0 then
-      table.remove(self.idle, 1):close()
-    else
-      local err
-      conn, err = self:_wait()
-      if not conn then return nil, err end
-      if self.closed then return nil, closed_error(self) end
-      if conn ~= true and extra then
-        conn:close()
-        conn = true
-      end
-    end
+    local err
+    conn, err = self:_wait()
+    if not conn then return nil, err end
+    if self.closed then return nil, closed_error(self) end
   end
-  if not conn or conn == true then conn = self:_open(extra) end
+  if not conn or conn == true then conn = self:_open() end
+  return self:_when_ready(conn)
+end
+
+function Pool:_when_ready(conn)
   local ok, ready, err = pcall(conn.wait_ready, conn)
   if not ok then -- cancelled while it was connecting
     self:release(conn)
@@ -131,6 +126,65 @@ function Pool:acquire(extra)
   end
   if not ready then return nil, err end
   return conn
+end
+
+-- receivers -----------------------------------------------------------------------------------------------
+
+--- How many connections receivers and monitors have.
+function Pool:count_receivers()
+  return self.receivers
+end
+
+-- Places of receivers that were forgotten and not yet collected are free as well.
+function Pool:_has_place()
+  local most = self.settings.max_receivers
+  if self.receivers >= most and not self.collected then
+    self.collected = true
+    collectgarbage()
+    self:_reap()
+  end
+  return self.receivers < most
+end
+
+function Pool:_count_receiver(conn, is_there)
+  if is_there == (self.receiving[conn] or false) then return end
+  self.receiving[conn] = is_there or nil
+  self.receivers = self.receivers + (is_there and 1 or -1)
+  self.collected = false
+end
+
+--- A connection for what comes unasked, ready. It is always a new one, and counts apart from the others.
+---@param extra table {lines=, on_open(conn), on_push(conn, ...), after_read(), on_lost(conn, err)}
+---@return redio.Connection? conn
+---@return table? err
+function Pool:receive(extra)
+  if self.closed then return nil, closed_error(self) end
+  self:_reap()
+  if not self:_has_place() then return nil, M.receivers_error(self.settings) end
+  local conn = connection.new(self.settings, self.transport, {
+    exclusive = true,
+    receiver = true,
+    lines = extra.lines,
+    on_connect = self.hooks.on_connect,
+    on_push = extra.on_push,
+    after_read = extra.after_read,
+    on_lost = function(conn, err)
+      self.hooks.on_lost(conn)
+      self:_count_receiver(conn, false)
+      extra.on_lost(conn, err)
+    end,
+  })
+  self:_count_receiver(conn, true)
+  extra.on_open(conn)
+  conn:open(self.hooks.delay())
+  return self:_when_ready(conn)
+end
+
+--- What to raise for one receiver too many. It does not wait: receivers are there to stay.
+function M.receivers_error(settings)
+  return errors.new("ConnectionError", ("%d receivers and monitors are open (max_receivers): close those that are "
+    .. "done, share one between channels, or raise it"):format(settings.max_receivers),
+    { address = settings.address, sent = "no", permanent = true })
 end
 
 --- Opens connections until there are `min_connections`, for later. What becomes of them shows when they are used.
@@ -183,6 +237,9 @@ end
 function Pool:each(fn)
   local list = {}
   for conn in pairs(self.all) do
+    list[#list + 1] = conn
+  end
+  for conn in pairs(self.receiving) do
     list[#list + 1] = conn
   end
   for i = 1, #list do

@@ -1,19 +1,19 @@
 -- SPDX-License-Identifier: MIT
--- Receivers: messages of the channels that one connection has subscribed to, in the order in which they came.
---
--- What is wanted (`_wanted`) and what the server has confirmed (`_confirmed`) are kept apart: a subscription is
--- sent with the next wait, and again by a receiver that survives a lost connection.
+-- Receivers: messages of the channels that one connection has subscribed to, in the order in which they came. A
+-- subscription is sent with the next wait, and again by a receiver that survives a lost connection.
 
 local channel = require "redio.channel"
 local check = require "redio.check"
-local compat = require "redio.compat"
 local core = require "redio.core"
 local decode = require "redio.decode"
 local errors = require "redio.errors"
-local queue = require "redio.queue"
+local feeds = require "redio.feed"
+local line = require "redio.line"
+local mailbox = require "redio.mailbox"
+local subscriptions = require "redio.subscriptions"
 local task = require "redio.task"
 
-local OWN = core.OWN
+local OWN, OVERHEAD = core.OWN, mailbox.OVERHEAD
 
 local M = {}
 
@@ -26,53 +26,67 @@ local Receiver = {}
 Receiver.__index = Receiver
 Receiver.__name = "redio.Receiver"
 
--- kind of subscription -> the words for it
-local KINDS = {
-  channel = { on = "SUBSCRIBE", off = "UNSUBSCRIBE" },
-  pattern = { on = "PSUBSCRIBE", off = "PUNSUBSCRIBE" },
-  shard = { on = "SSUBSCRIBE", off = "SUNSUBSCRIBE" },
-}
-local ORDER = { "channel", "pattern", "shard" }
+-- Where one waits for the server's confirmation, of all that is wanted. Those that restore the connection (`is_patient`)
+-- stop waiting when it is lost again.
+local Confirmation = {}
+Confirmation.__index = Confirmation
 
--- Their replies come as messages, however many.
-for _, words in pairs(KINDS) do
-  words.on_command = core.command { name = words.on, silent = true }
-  words.off_command = core.command { name = words.off, silent = true }
+local function new_confirmation(receiver, is_patient)
+  return setmetatable({ receiver = receiver, line = line.new(), is_patient = is_patient or false }, Confirmation)
+end
+
+function Confirmation:look(waiter)
+  local receiver = self.receiver
+  local feed, subs = receiver._feed, receiver._subscriptions
+  local is_settled = feed:is_up() and subs.unconfirmed == 0
+  if not self.is_patient then
+    is_settled = is_settled and not feed.lost_at
+  elseif not feed:is_up() then
+    is_settled = true
+  end
+  if feed.closed or is_settled then return feed:tell(waiter) end
+  local overflow = feed:overflow()
+  if overflow then feed:tell(waiter, nil, overflow) end
+end
+
+function Confirmation:serve()
+  for _, waiter in ipairs(self.line:list()) do
+    self:look(waiter)
+  end
 end
 
 --- A receiver; nothing is sent before the first wait.
 function M.new(client, ...)
+  local subs = subscriptions.new()
   local self = setmetatable({
     client = client,
     address = client.settings.address,
     db = client.settings.database,
     closed = false,
     in_pubsub = false,
-    pubsub_channels = {},
-    pubsub_patterns = {},
-    _shards = {},
-    _wanted = { channel = {}, pattern = {}, shard = {} },
-    _unconfirmed = 0,
-    _outgoing = core.pipeline(true), -- what is wanted is kept in _wanted
-    _messages = queue.new(),
-    _held = 0, -- messages in all queues
-    _waiters = queue.new(),
+    pubsub_channels = subs.confirmed.channel,
+    pubsub_patterns = subs.confirmed.pattern,
+    _subscriptions = subs,
     _views = {},
     _with_channel = false,
     _decoder = decode.of_mode(client.settings.decode, client.json_decode),
   }, Receiver)
-  self._confirmed = { channel = self.pubsub_channels, pattern = self.pubsub_patterns, shard = self._shards }
-  client.receivers[self] = true
+  self._feed = feeds.new(self, client)
+  self._messages = mailbox.new(self._feed, function()
+    return not self.closed and (subs.wanted_count > 0 or subs.unconfirmed > 0)
+  end)
+  self._confirmation, self._restoration = new_confirmation(self), new_confirmation(self, true)
   if select("#", ...) > 0 then self:_subscribe("channel", 3, ...) end
   return self
 end
 
 -- subscribing ---------------------------------------------------------------------------------------------
 
+-- Names and lists of names, as one list.
 local function names_of(level, method, ...)
-  local names = {}
+  local names, given = {}, { ... }
   for i = 1, select("#", ...) do
-    local name = select(i, ...)
+    local name = given[i]
     for _, one in ipairs(type(name) == "table" and name or { name }) do
       if type(one) == "number" then one = core.number(one) end
       if type(one) ~= "string" then
@@ -87,13 +101,13 @@ local function names_of(level, method, ...)
   return names
 end
 
-function Receiver:_send(kind, off, names)
-  local words = KINDS[kind]
-  local ok, why = core.encode(self._outgoing, off and words.off_command or words.on_command, compat.unpack(names))
-  if not ok then error(why, 0) end
-  self._unconfirmed = self._unconfirmed + #names
+function Receiver:_want(kind, is_on, names)
+  self._subscriptions:want(kind, is_on, names)
+  local feed = self._feed
+  feed.unsent = true
   -- a coroutine is waiting for messages already: it would not come by to send this
-  if self._waiters:count() > 0 and self.conn and self.conn.ready then self:_flush() end
+  if feed.waiters.count > 0 and feed:is_up() and not self:_flush() then feed:call_for_care() end
+  return self
 end
 
 function Receiver:_check_open(level)
@@ -102,33 +116,19 @@ end
 
 function Receiver:_subscribe(kind, level, ...)
   self:_check_open(level + 1)
-  local names = names_of(level + 1, KINDS[kind].on:lower(), ...)
-  if #names == 0 then
-    error(("'%s' needs a channel's name"):format(KINDS[kind].on:lower()), level + 1)
-  end
-  for _, name in ipairs(names) do
-    self._wanted[kind][name] = true
-  end
-  self:_send(kind, false, names)
-  return self
+  local word = subscriptions.WORDS[kind].on:lower()
+  local names = names_of(level + 1, word, ...)
+  if #names == 0 then error(("'%s' needs a channel's name"):format(word), level + 1) end
+  return self:_want(kind, true, names)
 end
 
 -- Without a name: all of that kind.
 function Receiver:_unsubscribe(kind, level, ...)
   self:_check_open(level + 1)
-  local names = names_of(level + 1, KINDS[kind].off:lower(), ...)
-  if select("#", ...) == 0 then
-    for name in pairs(self._wanted[kind]) do
-      names[#names + 1] = name
-    end
-    table.sort(names)
-  end
+  local names = names_of(level + 1, subscriptions.WORDS[kind].off:lower(), ...)
+  if select("#", ...) == 0 then names = self._subscriptions:names(kind) end
   if #names == 0 then return self end
-  for _, name in ipairs(names) do
-    self._wanted[kind][name] = nil
-  end
-  self:_send(kind, true, names)
-  return self
+  return self:_want(kind, false, names)
 end
 
 function Receiver:subscribe(...) return self:_subscribe("channel", 2, ...) end
@@ -137,10 +137,6 @@ function Receiver:ssubscribe(...) return self:_subscribe("shard", 2, ...) end
 function Receiver:unsubscribe(...) return self:_unsubscribe("channel", 2, ...) end
 function Receiver:punsubscribe(...) return self:_unsubscribe("pattern", 2, ...) end
 function Receiver:sunsubscribe(...) return self:_unsubscribe("shard", 2, ...) end
-
-function Receiver:_subscribed()
-  return next(self._wanted.channel) or next(self._wanted.pattern) or next(self._wanted.shard)
-end
 
 -- modifiers, which persist --------------------------------------------------------------------------------
 
@@ -171,7 +167,7 @@ function Receiver:decoder(fn)
 end
 
 --- Survives a lost connection: subscribes again, then calls `fn` with the seconds during which messages may have
---- been missed.
+--- been missed. Not one that is lost since the server refuses to subscribe, or since the next one would fare no better.
 ---@param fn fun(gap: number)?
 function Receiver:resubscribe(fn)
   if fn ~= nil then check.callable(fn, 1, "resubscribe", 2) end
@@ -179,256 +175,181 @@ function Receiver:resubscribe(fn)
   return self
 end
 
--- messages from the connection ----------------------------------------------------------------------------
+-- what comes ----------------------------------------------------------------------------------------------
 
-local CONFIRMATIONS = {
-  subscribe = "channel", psubscribe = "pattern", ssubscribe = "shard",
-  unsubscribe = "channel", punsubscribe = "pattern", sunsubscribe = "shard",
-}
-
-function Receiver:_confirm(kind, name)
-  local family = CONFIRMATIONS[kind]
-  local is_off = kind:find("unsubscribe", 1, true)
-  if name then self._confirmed[family][name] = not is_off or nil end
-  if self._unconfirmed > 0 then self._unconfirmed = self._unconfirmed - 1 end
-  self.in_pubsub = next(self.pubsub_channels) ~= nil or next(self.pubsub_patterns) ~= nil or next(self._shards) ~= nil
-  local view = is_off and self._views[name]
-  if view then view:_wake() end
-  if self._unconfirmed == 0 then
-    self.conn.liveness:set_patience(false)
-    self:_wake_all()
-  end
+-- The mailbox for what comes by that name.
+function Receiver:_mailbox_of(name)
+  local view = self._views[name]
+  return view and view._mailbox or self._messages
 end
 
-function Receiver:_hold()
-  self._held = self._held + 1
-  if self._held >= self.client.settings.queue_limit and not self._paused and self.conn.socket then
-    self._paused = true
-    self.conn:read_stop()
+local function bytes_in(payload)
+  if type(payload) == "string" then return #payload end
+  local bytes = 0
+  for _, key in ipairs(type(payload) == "table" and payload or {}) do
+    bytes = bytes + #tostring(key) + 40
   end
-end
-
---- One message was taken out of a queue.
-function Receiver:_release()
-  self._held = self._held - 1
-  if self._paused and self._held <= self.client.settings.queue_limit / 2 then
-    self._paused = false
-    if self.conn and not self.conn.lost then self.conn:read_start() end
-  end
+  return bytes
 end
 
 function Receiver:_message(name, channel_name, payload)
-  local view = self._views[name]
-  local message = { channel = channel_name, payload = payload }
-  if view then
-    view:_push(message)
-    return self:_hold()
-  end
-  self._messages:push(message)
-  self:_hold()
-end
-
--- After a read, so that who waits finds all its messages and need not wait for each.
-function Receiver:_deliver()
-  for _ = 1, self._waiters:count() do
-    if self._messages:count() == 0 then return end
-    task.wake(self._waiters:pop())
-  end
-end
-
-function Receiver:_push(kind, a, b, c)
-  if kind == "message" or kind == "smessage" then
-    self:_message(a, a, b)
-  elseif kind == "pmessage" then
-    self:_message(a, b, c)
-  elseif CONFIRMATIONS[kind] then
-    self:_confirm(kind, a)
-  end
-end
-
---- Those who wait look again at how things are.
-function Receiver:_wake_all()
-  self._waiters:drain(task.wake)
-end
-
--- the connection ------------------------------------------------------------------------------------------
-
-function Receiver:_flush()
-  local count = self._outgoing:count()
-  if count == 0 then return end
-  local slot, why = self.conn:submit(self._outgoing, OWN)
-  if slot == nil then error("cannot subscribe: " .. why, 0) end
-  self._outgoing:reset()
-  -- a message may take for ever, a confirmation not
-  local liveness = self.conn.liveness
-  liveness:set_patience(self.client.settings.read_timeout)
-  liveness:busy()
-end
-
-function Receiver:_lost(err)
-  self._lost_at = self._lost_at or self.client.transport.now()
-  self._error = err
-  self.in_pubsub = false
-  for _, family in ipairs(ORDER) do
-    local confirmed = self._confirmed[family]
-    for name in pairs(confirmed) do
-      confirmed[name] = nil
-    end
-  end
-  self:_wake_all()
-  for _, view in pairs(self._views) do
-    view:_wake()
-  end
-end
-
--- Everything that is wanted, from the beginning.
-function Receiver:_send_all()
-  self._outgoing:reset()
-  self._unconfirmed = 0
-  for _, kind in ipairs(ORDER) do
-    local names = {}
-    for name in pairs(self._wanted[kind]) do
-      names[#names + 1] = name
-    end
-    table.sort(names)
-    if #names > 0 then self:_send(kind, false, names) end
-  end
-end
-
-function Receiver:_open()
-  local weak = setmetatable({ self = self }, { __mode = "v" })
-  local conn, err = self.client._pool:acquire {
-    receiver = true,
-    on_push = function(_, ...)
-      local receiver = weak.self
-      if receiver then receiver:_push(...) end
-    end,
-    after_read = function()
-      local receiver = weak.self
-      if receiver then receiver:_deliver() end
-    end,
+  if payload == nil then payload = false end
+  self:_mailbox_of(name):put {
+    channel = channel_name, payload = payload, size = OVERHEAD + bytes_in(channel_name) + bytes_in(payload),
   }
-  if not conn then
-    self._outgoing:reset() -- it is all in _wanted
+end
+
+-- The server has ended a subscription by itself.
+function Receiver:_taken(kind, name)
+  local feed, again = self._feed, self._resubscribe ~= nil
+  self._subscriptions:restore(kind, name, again)
+  if again then
+    feed.lost_at, feed.unsent = feed.lost_at or self.client.transport.now(), true
+  else
+    self:_mailbox_of(name):put {
+      error = errors.new("ChannelClosedError", "the server has ended the subscription", { address = self.address }),
+      size = OVERHEAD,
+    }
+  end
+end
+
+function Receiver:_confirm(kind, is_on, name)
+  local feed, subs = self._feed, self._subscriptions
+  if subs:confirm(kind, is_on, name) then self:_taken(kind, name) end
+  self.in_pubsub = subs.confirmed_count > 0
+  if not is_on then feed:touch(self:_mailbox_of(name)) end
+  if subs.unconfirmed > 0 then return end
+  if feed.expecting then feed:expect(false) end
+  feed:touch(self._confirmation)
+  feed:touch(self._restoration)
+  if subs.wanted_count == 0 then feed:touch(self._messages) end
+end
+
+-- The channel by which RESP2 tells of invalidated keys. RESP3 has a push of its own for it.
+local INVALIDATE = "__redis__:invalidate"
+
+local PUSHES = {
+  message = function(self, name, payload) self:_message(name, name, payload) end,
+  smessage = function(self, name, payload) self:_message(name, name, payload) end,
+  pmessage = function(self, pattern, name, payload) self:_message(pattern, name, payload) end,
+  invalidate = function(self, keys)
+    if self._subscriptions.wanted.channel[INVALIDATE] then self:_message(INVALIDATE, INVALIDATE, keys) end
+  end,
+}
+for kind, words in pairs(subscriptions.WORDS) do
+  PUSHES[words.on:lower()] = function(self, name) self:_confirm(kind, true, name) end
+  PUSHES[words.off:lower()] = function(self, name) self:_confirm(kind, false, name) end
+end
+
+-- (Others, as PONG and what servers to come may send, are nobody's.)
+function Receiver:_receive(kind, ...)
+  local push = PUSHES[kind]
+  if push then push(self, ...) end
+end
+
+-- the connection, for feed.lua ----------------------------------------------------------------------------
+
+-- Sends what is to be sent; false when there is no room for it now.
+function Receiver:_flush()
+  local feed, subs = self._feed, self._subscriptions
+  if subs.outgoing:count() > 0 then
+    local slot, why = feed.conn:submit(subs.outgoing, OWN)
+    if slot == nil then
+      if why == "full" or feed.conn.lost then return false end
+      error("cannot subscribe: " .. why, 0)
+    end
+    subs.outgoing:reset()
+    feed:expect(true)
+  end
+  feed.unsent = nil
+  return true
+end
+
+-- Waits until all is confirmed, and tells the user of the gap.
+function Receiver:_tell_gap(waiter)
+  local feed = self._feed
+  local ok, err = pcall(feed.await, feed, self._restoration)
+  if not ok then
+    if errors.is(err, "OverflowError") then return err end
     error(err, 0)
   end
-  if self.closed then
-    self.client._pool:release(conn, false)
-    return
-  end
-  conn.liveness:set_patience(false)
-  conn.on_lost = function(lost, reason)
-    local receiver = weak.self
-    if receiver and receiver.conn == lost then receiver:_lost(reason) end
-  end
-  self.conn, self._error, self._paused = conn, nil, false
-  self._guard = self.client._pool:guard(conn)
-  self:_send_all()
-  self:_flush()
+  if self.closed or not feed:is_up() then return end
+  local gap = self.client.transport.now() - feed.lost_at
+  feed.lost_at = nil
+  feed:touch(self._confirmation)
+  feed:call_out(waiter, self._resubscribe, gap)
 end
 
--- Waits for the next change: a message, a confirmation, or the end.
-function Receiver:_wait()
-  local waiter = {}
-  self._waiters:push(waiter)
-  waiter.abandon = function()
-    self._waiters:remove(waiter)
-    if self.conn and self._waiters:count() == 0 then self.conn:keep(false) end
+--- Connected, all subscriptions on their way, a gap told. Done by one of those that wait.
+---@return table? err for all of them
+function Receiver:_restore(waiter)
+  local feed = self._feed
+  if not feed:is_up() then
+    local again = feed.conn ~= nil
+    if again and not self._resubscribe then return feed.conn.lost end
+    local err = feed:open(again)
+    if err or self.closed then return err end
+    self._subscriptions:restart()
+    self:_end_unwanted()
   end
-  self.conn:keep(true)
-  self.conn:park(waiter)
-  if self.conn and self._waiters:count() == 0 then self.conn:keep(false) end
+  while feed:is_up() and not self:_flush() do
+    if feed:is_up() then feed.conn:wait_room() end
+  end
+  if feed.lost_at and feed:is_up() then return self:_tell_gap(waiter) end
 end
 
--- Where `retry` is off the client keeps no distance between attempts, and we do.
-local DISTANCE = 0.5
-
-function Receiver:_reopen()
-  while not self.closed do
-    local ok, err = pcall(self._open, self)
-    if ok then break end
-    if not errors.is(err, "ConnectionError") and not errors.is(err, "LoadingError") then error(err, 0) end
-    if not self.client.settings.retry then task.sleep(DISTANCE) end
+-- Waits for what is not wanted any more end, though the server will not confirm that.
+function Receiver:_end_unwanted()
+  self._messages:serve()
+  for _, view in pairs(self._views) do
+    view._mailbox:serve()
   end
 end
 
--- Connected, with all subscriptions on their way; raises when it is lost and may not come back.
-function Receiver:_ready()
-  if self._opening then
-    while self._opening do
-      task.sleep(0.001)
-    end
-    return
-  end
-  if self.conn and not self.conn.lost then return self:_flush() end
-  if self.conn and not self._resubscribe then error(self._error, 0) end
-  self._opening = true
-  local again = self.conn ~= nil
-  local ok, err = pcall(again and self._reopen or self._open, self)
-  self._opening = nil
-  if not ok then error(err, 0) end
-  if again and not self.closed then self:_tell_gap() end
+function Receiver:_lose(err)
+  local feed = self._feed
+  feed.lost_at = feed.lost_at or self.client.transport.now()
+  self.in_pubsub = false
+  self._subscriptions:lose()
+  if not (self._resubscribe and feeds.passes(err)) then return feed:tell_line(feed.waiters, err) end
+  self:_end_unwanted()
+  self._restoration:serve()
+  feed:call_for_care()
 end
 
-function Receiver:_tell_gap()
-  while self._unconfirmed > 0 and not self.closed and self.conn and not self.conn.lost do
-    self:_wait()
-  end
-  if self.closed or self.conn.lost then return end
-  local gap = self.client.transport.now() - self._lost_at
-  self._lost_at = nil
-  self._resubscribe(gap)
+-- The confirmation cannot be read: those that wait for it are told.
+function Receiver:_overflow()
+  self._feed:touch(self._confirmation)
+  self._feed:touch(self._restoration)
 end
 
 -- waiting -------------------------------------------------------------------------------------------------
 
 --- Subscribes now; returns the receiver when the server has confirmed.
 ---@return redio.Receiver
+--- Raises OverflowError when the confirmation lies behind more messages than may wait.
 function Receiver:connect()
   if not task.can_wait() then return task.block(self.client.transport, self.connect, self) end
   self:_check_open(2)
-  self:_ready()
-  while self._unconfirmed > 0 and not self.closed do
-    self:_ready()
-    self:_wait()
-  end
+  self._feed:await(self._confirmation)
   return self
 end
 
--- The next message, or nil when there will be none.
-function Receiver:_next()
-  local message = self._messages:pop()
-  if message then
-    self:_release()
-    return message
-  end
-  while not self.closed and (self:_subscribed() or self._unconfirmed > 0) do
-    self:_ready()
-    message = self._messages:pop()
-    if message then
-      self:_release()
-      return message
-    end
-    if self.closed then break end
-    if not self.conn.lost and (self:_subscribed() or self._unconfirmed > 0) then self:_wait() end
-  end
-end
-
-local function deliver(self, message)
+function Receiver:_deliver(message)
   if not message then return nil end
-  local value = message.payload
-  local decoder = self._decoder
-  if decoder then value = decoder(value) end
+  local value, decoder = message.payload, self._decoder
+  if decoder and type(value) == "string" then value = decoder(value) end
   if self._with_channel then return message.channel, value end
   return value
 end
 
 --- The next message; nil after close(), or when nothing is subscribed any more.
 ---@return any message with `with_channel`: the channel's name, then the message
---- Raises ConnectionClosedError when the connection is lost (see resubscribe).
+--- Raises ConnectionClosedError when the connection is lost (see resubscribe), ChannelClosedError when the server has
+--- ended a subscription.
 function Receiver:await()
   if not task.can_wait() then return task.block(self.client.transport, self.await, self) end
-  return deliver(self, self:_next())
+  return self:_deliver(self._messages:next())
 end
 
 --- So that the receiver is its own iterator.
@@ -458,20 +379,14 @@ end
 --- Ends all subscriptions by closing the connection. What was received and not taken is dropped.
 function Receiver:close()
   if self.closed then return end
-  self.closed = true
-  self._messages = queue.new()
-  self._held = 0
-  for _, kind in ipairs(ORDER) do
-    self._wanted[kind] = {}
+  self.closed, self.in_pubsub = true, false
+  self._messages:clear()
+  for _, view in pairs(self._views) do
+    view._mailbox:clear()
   end
-  local conn = self.conn
-  if conn then
-    self._guard.held.conn = nil
-    self.client._pool:release(conn, false)
-  end
-  self._outgoing:reset()
-  self:_lost(nil)
-  self.client.transport.flush()
+  self._subscriptions:clear()
+  self._subscriptions:lose()
+  self._feed:close()
 end
 
 Receiver.__close = Receiver.close

@@ -365,7 +365,7 @@ function Pull:load()
   return self.core:waiting()
 end
 
---- A socket of a request's holds itself.
+--- A socket of a request's holds itself, and nginx the light threads that wait for it.
 function Pull.keep() end
 
 return M

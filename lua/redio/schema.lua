@@ -3,6 +3,7 @@
 -- raises a string without a position. No message shows a value: it may be a password in the wrong place.
 
 local compat = require "redio.compat"
+local core = require "redio.core"
 local text = require "redio.text"
 
 local M = {}
@@ -44,6 +45,15 @@ local PLACE = {
   expects = "a string, not empty, without NUL",
   check = function(value)
     return type(value) == "string" and value ~= "" and not value:find("\0", 1, true), value
+  end,
+  read = STRING.read,
+}
+
+local SOCKET = {
+  expects = PLACE.expects .. ", of at most " .. core.socket_path_max .. " bytes",
+  check = function(value)
+    local ok, kept = PLACE.check(value)
+    return ok and #value <= core.socket_path_max, kept
   end,
   read = STRING.read,
 }
@@ -181,6 +191,7 @@ local OPTIONS = {
     "a positive number of seconds, false for none, or a table of read and write"
   ),
   max_connections = COUNT,
+  max_receivers = COUNT,
   min_connections = COUNT_OR_NONE,
   pool_timeout = duration("a number of seconds (0: do not wait), or false to wait for ever", true, true),
   multiplex = BOOLEAN,
@@ -220,7 +231,7 @@ local OPTIONS = {
   ),
   host = PLACE,
   port = integer(1, 65535, "an integer from 1 to 65535"),
-  path = PLACE,
+  path = SOCKET,
   transport = TABLE,
 }
 
@@ -316,14 +327,11 @@ function M.from_value(name, value)
 end
 
 ---An option out of a URL's query.
----@param name string
+---@param name string one that `knows` knows
 ---@param word string
 ---@return string place, any value
 function M.from_text(name, word)
   local kind, place = find(name)
-  if not kind then
-    unknown(name, M.names, "")
-  end
   if not kind.read then
     fail("option %s cannot be given in a URL, only in the table of options", text.quote(name))
   end

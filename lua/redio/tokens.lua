@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- A table of options at the end of a call, as the tokens that Redis wants. The language of the specifications
--- is told at the top of commands.lua.
+-- The options of commands: a table of them at the end of a call becomes the tokens that Redis wants, and tokens that
+-- a caller has written himself are found where options can stand. The language of the specifications is told at the
+-- top of commands.lua.
 
 local flat = require "redio.flat"
 local text = require "redio.text"
@@ -30,6 +31,18 @@ local function parse_option(spec)
   return option
 end
 
+local ALL = 254 -- more than any command has: whatever stands behind such a token is its own
+
+-- How many arguments behind its token are an option's own.
+local function takes(option, options)
+  if option.token == options.last then
+    return ALL
+  elseif option.kind == "flag" or option.kind == "any" then
+    return 0 -- (weights: numbers, which are no tokens)
+  end
+  return option.kind == "trim" and 1 or #option.names
+end
+
 -- The argument's own name will do where it can mean only one option: {seconds = 10} for {ex = 10}.
 local function add_names(parsed)
   local meant = {}
@@ -52,11 +65,13 @@ local function options_of(entry)
   local options = entry.options
   local parsed = parsed_options[options]
   if not parsed then
-    parsed = { by_key = {}, keys = {} }
+    parsed = { by_key = {}, by_token = {}, keys = {} }
     for i, spec in ipairs(options) do
       local option = parse_option(spec)
+      option.takes = takes(option, options)
       parsed[i] = option
       parsed.by_key[option.key] = option
+      parsed.by_token[option.token] = option
       parsed.keys[i] = option.key
       parsed.trims = parsed.trims or option.kind == "trim"
     end
@@ -69,6 +84,109 @@ local function options_of(entry)
   end
   return parsed
 end
+
+-- Words --------------------------------------------------------------------------------------------------
+
+---What core.command wants to know of the entry's variants: see redio_variants.
+---@param entry table of commands.lua
+---@return table? variants nil when there are none
+function M.variants(entry)
+  if not entry.variants then
+    return nil
+  end
+  local options = entry.options
+  local parsed = options and options_of(entry) or { by_token = {} }
+  local leading = options and options.before ~= nil
+  local out, has_shape = { from = options and (options.before or options.after + 1) or 1 }, {}
+  out.leading = leading and 1 or 0
+  out.numkeys = options and entry.args and entry.args.numkeys or 0
+  for _, variant in ipairs(entry.variants) do
+    if variant.argc then
+      out.argc, out.reply = variant.argc + 1, variant.reply
+    else
+      local option = parsed.by_token[variant.token]
+      local own = variant.takes == "all" and ALL or option and option.takes or 0
+      out[#out + 1] = { token = variant.token, takes = own, reply = variant.reply }
+      has_shape[variant.token] = true
+    end
+  end
+  out.shaped = #out
+  for _, option in ipairs(parsed) do
+    if not has_shape[option.token] and (leading or option.takes > 0) then
+      out[#out + 1] = { token = option.token, takes = option.takes }
+    end
+  end
+  return out
+end
+
+---The first argument that may be an option, on condition that all arguments before it are given.
+---@param entry table of commands.lua, with `options`
+---@param list table the arguments; a number in the place of `numkeys` counts keys that follow it
+---@return integer
+function M.begin(entry, list)
+  local options = entry.options
+  local numkeys = entry.args and entry.args.numkeys
+  local keys = numkeys and type(list[numkeys]) ~= "table" and tonumber(list[numkeys])
+  return (options.before or options.after + 1) + (keys and keys > 0 and keys % 1 == 0 and keys or 0)
+end
+
+---Looks for tokens that are written as words, from the first place on where an option may stand.
+---@param entry table of commands.lua, with `options`
+---@param list table the arguments
+---@param n integer how many of them are to be looked at
+---@param unknown? boolean goes on behind a word that it does not know, also where options come first
+---@return table words {places, at, own, begin, stop}: by token the place of its word, and all such places; those that
+---are arguments of a word; the first place that may have a word, and the first behind them
+function M.words(entry, list, n, unknown)
+  local by_token, leading = options_of(entry).by_token, entry.options.before ~= nil and not unknown
+  local places, own, is_word = {}, {}, {}
+  local begin = M.begin(entry, list)
+  local at = begin
+  while at <= n do
+    local word = list[at]
+    local option = type(word) == "string" and by_token[word:upper()]
+    if not option and leading then
+      break
+    end
+    if option then
+      places[option.token], is_word[at] = at, true
+      if option.takes == ALL then
+        break
+      end
+      local mark = option.kind == "trim" and (list[at + 1] == "~" or list[at + 1] == "=") and 1 or 0
+      for place = at + 1, at + option.takes + mark do
+        own[place] = true
+      end
+      at = at + option.takes + mark
+    end
+    at = at + 1
+  end
+  return { places = places, own = own, at = is_word, begin = begin, stop = at }
+end
+
+---Whether a table looks as if it were options of the command: all its keys are names of some.
+---@param entry table of commands.lua
+---@param value table
+---@return boolean
+function M.looks_like_options(entry, value)
+  local by_key = entry.options and options_of(entry).by_key
+  for key in pairs(value) do
+    if not by_key or not by_key[key] then
+      return false
+    end
+  end
+  return by_key ~= nil and next(value) ~= nil
+end
+
+---Refuses a table or boolean that is in the place of a word.
+---@param what string "a table"
+function M.refuse_place(call, what)
+  local options = options_of(call.entry)
+  flat.refuse(call, "%s cannot stand here; options are words, or a table behind all other arguments, as {%s = %s}",
+    what, options.keys[1], options[1].kind == "flag" and "true" or "...")
+end
+
+-- Tables -------------------------------------------------------------------------------------------------
 
 local function refuse_option(call, parsed, key)
   local known = "known are " .. table.concat(parsed.keys, ", ")
@@ -215,15 +333,29 @@ function put_option.trim(call, option, value, what, given)
   flat.put_plain(call, value, what)
 end
 
-function M.expand(call, given, at)
+---Reads a table of options.
+---@param words table from M.words: what is there as a word cannot be in the table, too
+---@return fun(last: boolean) put puts their tokens: all but the one that goes to the end, or that one
+function M.reader(call, given, at, words)
   call.at = at
-  local parsed = options_of(call.entry)
+  local parsed, last = options_of(call.entry), call.entry.options.last
   local chosen = read_options(call, parsed, given)
   for _, option in ipairs(parsed) do
-    local value = chosen[option]
-    if value ~= nil then
-      put_option[option.kind](call, option, value, "option '" .. option.key .. "'", given)
+    if chosen[option] ~= nil and words.places[option.token] and option.kind ~= "again" then
+      flat.refuse(call, "option '%s' is there twice, in the table and as argument #%d", option.key,
+        words.places[option.token])
     end
+  end
+  return function(is_last)
+    local before = call.at
+    call.at = at
+    for _, option in ipairs(parsed) do
+      local value = chosen[option]
+      if value ~= nil and (option.token == last) == is_last then
+        put_option[option.kind](call, option, value, "option '" .. option.key .. "'", given)
+      end
+    end
+    call.at = before
   end
 end
 

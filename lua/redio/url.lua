@@ -1,7 +1,9 @@
 -- SPDX-License-Identifier: MIT
 -- URLs: where the server is, who we are to it, and options in the query. Whatever is wrong raises a string without
--- a position. It names the part, never its text: the text may be a password that nobody has percent-encoded.
+-- a position. It names the part, never its text, also where that should be a name: of a URL that is wrong nobody knows
+-- which part of it was meant for a password.
 
+local core = require "redio.core"
 local schema = require "redio.schema"
 local text = require "redio.text"
 
@@ -48,7 +50,7 @@ local function split_scheme(url)
   end
   local found = SCHEMES[scheme:lower()]
   if not found then
-    fail("unknown scheme %s; known are %s", text.quote(scheme), SCHEME_NAMES)
+    fail("unknown scheme; known are %s", SCHEME_NAMES)
   end
   return found, rest, true
 end
@@ -131,6 +133,8 @@ local function read_socket(path)
     fail("the path of the socket is missing, as in redis+unix:///run/redis.sock")
   elseif socket:find("\0", 1, true) then
     fail("the path has a NUL in it")
+  elseif #socket > core.socket_path_max then
+    fail("the path of the socket has %d bytes, and a socket's can have %d at most", #socket, core.socket_path_max)
   end
   return socket
 end
@@ -157,7 +161,15 @@ local function put(said, place, value)
   end
 end
 
--- `mistaken`: there is an @, so what looks like the query may be the rest of a password.
+-- `mistaken`: there is an @, so what looks like the query may be the rest of a password. So may any name that there is
+-- no option of: `?password=a&b=c` has one.
+local function refuse_option(name, mistaken)
+  if mistaken then
+    fail("unknown option in the query; in a password, / ? # and %% are written %%2F %%3F %%23 %%25")
+  end
+  fail("unknown option in the query%s", text.did_you_mean(name, schema.names))
+end
+
 local function read_query(query, said, mistaken)
   local given = {}
   for entry in query:gmatch("[^&]+") do
@@ -166,8 +178,8 @@ local function read_query(query, said, mistaken)
       fail("an entry of the query is not name=value")
     end
     name = decode(name, "the query")
-    if mistaken and not schema.knows(name) then
-      fail("unknown option in the query; in a password, / ? # and %% are written %%2F %%3F %%23 %%25")
+    if not schema.knows(name) then
+      refuse_option(name, mistaken)
     end
     local ok, place, kept = pcall(schema.from_text, name, decode(value, "the query"))
     if not ok then

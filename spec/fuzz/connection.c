@@ -8,6 +8,7 @@
 #include "connection.h"
 #include "fuzz.h"
 #include "shape.h"
+#include "token.h"
 
 enum { MOST_CHAINS = 2048, MOST_COMMANDS = 8 };
 

@@ -5,6 +5,7 @@
  * Input: a byte for the limits, one for the pieces, the server's bytes. */
 #include "decoder.h"
 #include "fuzz.h"
+#include "token.h"
 
 typedef struct outcome {
   uint64_t hash; /* of all replies */

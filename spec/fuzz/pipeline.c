@@ -7,6 +7,7 @@
 #include "decoder.h"
 #include "fuzz.h"
 #include "shape.h"
+#include "token.h"
 
 enum { GET, MULTI, EXEC, DISCARD, WATCH, UNWATCH, SELECT, REPLY, PUBLISH, BLPOP, SUBSCRIBE, KINDS };
 

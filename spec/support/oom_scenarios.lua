@@ -278,7 +278,8 @@ local function check_end(state, i)
     assert((kind(i) == 1 and first or first[1]) == "mark " .. i, "another's reply")
   elseif token == core.FAILED then
     assert(kind(i) == 2 and first[1].code == "ERR", "another's error")
-    assert(second == 3 or second == "mark " .. i, "another's reply")
+    assert(first.count == 3 and first.values == #second and table.concat(second, "|", 1, 1) == "mark " .. i,
+      "another's reply")
   else
     assert(token == false or token == core.LOST, "a stranger's token")
   end
@@ -390,7 +391,8 @@ add("command and text", function()
   return {}
 end, function(state)
   state.command = core.command {
-    name = "CONFIG GET", reply = "map", variants = { { token = "WITHSCORES", from = 2, reply = "scored" } },
+    name = "CONFIG GET", reply = "map",
+    variants = { from = 2, shaped = 1, { token = "WITHSCORES", reply = "scored" }, { token = "MATCH", takes = 1 } },
   }
   state.text = core.strdecode("\255\254" .. "abc")
   state.bytes = core.strencode(state.text)

@@ -119,6 +119,8 @@ refused("chunk_at_top", ";4\r\nHell\r\n")
 -- Lines
 refused("simple_bare_lf", "+OK\n+OK\r\n")
 refused("simple_bare_cr", "+a\rb\r\n")
+gives("simple_line_long", "+" .. ("a"):rep(70000) .. "\r\n", ("a"):rep(70000))
+gives("error_line_long", "-ERR " .. ("a"):rep(70000) .. "\r\n", failure("ERR " .. ("a"):rep(70000)))
 refused("simple_line_too_long", "+" .. ("a"):rep(70), { max_line = 64 })
 refused("int_line_too_long", ":1111111111111111111111111111111111111111")
 
@@ -177,6 +179,9 @@ gives("map_null_key", "%1\r\n_\r\n:1\r\n", { { NULL, 1 } })
 gives("map_nan_key", "%1\r\n,nan\r\n:1\r\n", { { NAN, 1 } })
 gives("map_dup_keys", "%2\r\n+a\r\n:1\r\n+a\r\n:2\r\n", { ["a"] = 2 })
 gives("map_null_value", "%1\r\n+a\r\n_\r\n", { ["a"] = NULL })
+gives("map_of_odd_maps",
+  "%3\r\n$1\r\na\r\n$1\r\nx\r\n+b\r\n%2\r\n+c\r\n-ERR d\r\n*0\r\n:1\r\n_\r\n%1\r\n+e\r\n:2\r\n",
+  { { "a", "x" }, { "b", { { "c", failure("ERR d") }, { {}, 1 } } }, { NULL, { e = 2 } } })
 refused("map_len_overflow_x2", "%4611686018427387904\r\n")
 refused("map_len_i64max", "%9223372036854775807\r\n")
 
@@ -205,6 +210,7 @@ gives("attr_captured",
   "Some real reply following the attribute")
 gives("attr_empty", "|0\r\n+OK\r\n", "OK")
 gives("attr_twice", "|1\r\n+a\r\n:1\r\n|1\r\n+b\r\n:2\r\n+OK\r\n", "OK")
+refused("attr_without_end", ("|0\r\n"):rep(17), { max_elements = 16 })
 unfinished("attr_then_nothing", "|1\r\n+a\r\n:1\r\n")
 refused("attr_before_end", "*?\r\n:1\r\n|1\r\n+a\r\n:1\r\n.\r\n")
 

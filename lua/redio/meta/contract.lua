@@ -39,6 +39,7 @@
 ---@field connect_timeout? number|false 5: name, TCP, TLS and handshake together
 ---@field timeout? number|false|{read?: number, write?: number} 30: the longest silence while replies are due
 ---@field max_connections? integer 64: private ones
+---@field max_receivers? integer 1024: connections of receivers and monitors
 ---@field min_connections? integer 0
 ---@field pool_timeout? number|false 20: how long to wait for a private connection
 ---@field multiplex? boolean false: each await has a connection of its own
@@ -49,7 +50,7 @@
 ---@field json? {encode: (fun(value: any): string), decode: (fun(text: string): any)} lua-cjson
 ---@field on_connect? fun(handle: redio.Handle) called on each new connection before anyone else may use it
 ---@field queue_limit? integer 1000: messages that wait in a receiver or a monitor
----@field max_queued_bytes? integer 67108864: of a connection, not yet taken by the network
+---@field max_queued_bytes? integer 67108864: of a connection, not yet taken by the network; of messages that wait
 ---@field limits? {max_bulk?: integer, max_elements?: integer, max_line?: integer, max_depth?: integer} of one reply
 ---@field transport? table see docs/transports.md
 
@@ -177,6 +178,8 @@
 ---@field closed boolean
 ---@field connect fun(self: redio.Monitor): redio.Monitor
 ---@field await fun(self: redio.Monitor): redio.MonitorLine?
+---An iterator that closes the monitor when the loop is left (Lua 5.4).
+---@field lines fun(self: redio.Monitor): fun(): redio.MonitorLine?
 ---@field close fun(self: redio.Monitor)
 
 ---@class redio.MonitorLine

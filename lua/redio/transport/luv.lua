@@ -5,6 +5,7 @@
 -- from here may raise, but for `uncaught`, which does it on purpose.
 
 local compat = require "redio.compat"
+local connecting = require "redio.transport.luv_connect"
 local core = require "redio.core"
 local text = require "redio.text"
 
@@ -117,12 +118,35 @@ local function close(handle, quiet)
   if #doomed == 1 then pcall(start_sweeper) end -- (fails while the Lua state is being closed, which closes all)
 end
 
---- Calls `fn` once, `seconds` from now.
+-- Milliseconds: what any luv takes, as an integer of Lua's; on some LuaJITs these have 32 bits.
+local LONGEST = 0x7fffffff
+
+-- By timers of the longest kind one after the other; for ever, when there is no end to `ms`.
+local function start_long_timer(timer, ms, fn)
+  local left = ms
+  local function step()
+    if left <= 0 then
+      close(timer, "stop")
+      return fn()
+    end
+    local part = math.min(left, LONGEST)
+    left = left - part
+    timer:start(part, 0, step)
+  end
+  step()
+end
+
+--- Calls `fn` once, `seconds` from now: any number of them from 0 on, math.huge among them.
 ---@return table timer for `stop_timer`
 function M.start_timer(seconds, fn)
   local timer = uv.new_timer()
   uv.update_time()
-  timer:start(math.ceil(seconds * 1000), 0, function()
+  local ms = math.ceil(seconds * 1000.0) -- (of an integer 1000 times as much may be less than nothing)
+  if ms > LONGEST then
+    start_long_timer(timer, ms, fn)
+    return timer
+  end
+  timer:start(ms, 0, function()
     close(timer, "stop")
     fn()
   end)
@@ -286,93 +310,9 @@ function Socket:close()
   close(self._handle, "read_stop")
 end
 
----@class redio.luv.Attempt a connection that is being made
-local Attempt = {}
-Attempt.__index = Attempt
-
-function Attempt:_finish(socket, err)
-  local done = self._done
-  self._done = nil
-  if done then done(socket, err) elseif socket then socket:close() end
-end
-
---- Gives up; `done` is not called any more.
-function Attempt:cancel()
-  self._done = nil
-  close(self._handle)
-end
-
-function Attempt:_connected(handle, err)
-  self._handle = nil
-  if not self._done then return close(handle) end
-  if not err then return self:_finish(new_socket(handle)) end
-  close(handle)
-  self._error = reason(err)
-  self:_next()
-end
-
---- Tries the next address of the name.
-function Attempt:_next()
-  local address = table.remove(self._addresses, 1)
-  if not address then return self:_finish(nil, self._error) end
-  local handle = guard(uv.new_tcp())
-  self._handle = handle
-  local ok, err = handle:connect(address, self._port, function(failure)
-    if not failure then
-      handle:nodelay(true)
-      handle:keepalive(true, 60)
-    end
-    self:_connected(handle, failure)
-  end)
-  if not ok then self:_connected(handle, err) end
-end
-
-local function is_number(host)
-  return host:find(":", 1, true) or host:find "^%d+%.%d+%.%d+%.%d+$"
-end
-
-function Attempt:_resolve(host)
-  if is_number(host) then
-    self._addresses = { host }
-    return self:_next()
-  end
-  uv.getaddrinfo(host, nil, { socktype = "stream" }, function(err, found)
-    if not self._done then return end
-    -- a machine without a hosts file has a loopback all the same (RFC 6761, 6.3)
-    if err and host:lower() == "localhost" then err, found = nil, { { addr = "127.0.0.1" }, { addr = "::1" } } end
-    if err then return self:_finish(nil, reason(err)) end
-    self._addresses = {}
-    for i = 1, #found do
-      self._addresses[i] = found[i].addr
-    end
-    self._error = "name has no address"
-    self:_next()
-  end)
-end
-
-function Attempt:_open_path(path)
-  local handle = guard(uv.new_pipe(false))
-  self._handle = handle
-  local _, err = handle:connect(path, function(failure)
-    self:_connected(handle, failure)
-  end)
-  if err then self:_connected(handle, err) end
-end
-
---- Connects to `{host=, port=}`, each address of the name in turn, or to `{path=}`.
----@param address table
----@param done fun(socket: redio.luv.Socket?, reason: string?) called once, never before this returns
----@return redio.luv.Attempt
-function M.connect(address, done)
-  local attempt = setmetatable({ _done = done, _port = address.port, _addresses = {} }, Attempt)
-  M.defer(function()
-    if not attempt._done then return end
-    local ok, err = pcall(function()
-      if address.path then attempt:_open_path(address.path) else attempt:_resolve(address.host) end
-    end)
-    if not ok then attempt:_finish(nil, tostring(err)) end
-  end)
-  return attempt
-end
+M.connect = connecting(uv, {
+  new_socket = new_socket, guard = guard, close = close, reason = reason, defer = M.defer, start_timer = M.start_timer,
+  stop_timer = M.stop_timer,
+})
 
 return M

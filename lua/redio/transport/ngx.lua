@@ -12,6 +12,8 @@ local ngx = rawget(_G, "ngx")
 local get_phase, tcp = ngx.get_phase, ngx.socket.tcp
 local ceil, max, min = math.ceil, math.max, math.min
 
+local LONGEST = 0x7fffffff -- ms; nginx takes 0 for "as configured"
+
 local M = { name = "ngx", native_tls = true, pulls = true }
 
 local isyieldable = compat.isyieldable
@@ -91,7 +93,7 @@ end
 
 --- Waits for so many seconds. (None at all: nginx without OpenResty's patches warns of that each time.)
 function M.sleep(seconds)
-  return ngx.sleep(max(seconds, 0.001))
+  return ngx.sleep(min(LONGEST / 1000, max(seconds, 0.001)))
 end
 
 --- Runs `fn(...)` in a light thread of its own, at once, until it first waits.
@@ -169,8 +171,6 @@ function M.semaphore()
 end
 
 -- sockets -------------------------------------------------------------------------------------------------
-
-local LONGEST = 0x7fffffff -- ms; nginx takes 0 for "as configured"
 
 local function milliseconds(seconds)
   if not seconds then return LONGEST end

@@ -1,0 +1,101 @@
+-- SPDX-License-Identifier: MIT
+-- Messages that wait for coroutines, and coroutines that wait for messages: each message reaches one of them, in the
+-- order in which they came.
+--
+-- A message is handed over, not announced: the coroutine is woken with it. So a message cannot be lost by a coroutine
+-- that was woken for it and ended before it looked.
+
+local line = require "redio.line"
+local queue = require "redio.queue"
+
+local M = {}
+
+---@class redio.Mailbox
+---@field line redio.Line waiters
+---@field messages table a queue
+local Mailbox = {}
+Mailbox.__index = Mailbox
+
+--- `expects()` says whether more messages may come.
+---@param feed redio.Feed
+---@param expects fun(): boolean
+function M.new(feed, expects)
+  return setmetatable({ feed = feed, line = line.new(), messages = queue.new(), _expects = expects }, Mailbox)
+end
+
+--- A message has come: {size = bytes, ...}, or {error = err, size = bytes}, which is raised where it is taken.
+function Mailbox:put(message)
+  self.messages:push(message)
+  self.feed:hold(message.size)
+  self.feed:touch(self)
+end
+
+function Mailbox:_pop()
+  local message = self.messages:pop()
+  self.feed:release(message.size)
+  return message
+end
+
+--- Forgets all messages.
+function Mailbox:clear()
+  self.messages = queue.new()
+end
+
+-- Nothing is handed out while a coroutine sees to the connection: the notice of a gap comes before what follows it.
+function Mailbox:_hand_out()
+  local messages, waiters, feed = self.messages, self.line, self.feed
+  while messages:count() > 0 and waiters.first and not feed:is_cared_for() do
+    local waiter = waiters.first
+    if feed:is_gone(waiter) then
+      waiter:leave()
+    elseif waiter.only_looks then
+      feed:tell(waiter, true)
+    else
+      feed:tell(waiter, self:_pop())
+    end
+    messages = self.messages
+  end
+end
+
+--- Gives each waiter what it can have. One that is woken by it and comes again stands in line like any other.
+function Mailbox:serve()
+  if self._serving then return end
+  self._serving = true
+  local ok, err = pcall(self._hand_out, self)
+  self._serving = false
+  if not ok then error(err, 0) end -- (memory is out)
+  if self.messages:count() == 0 then
+    if self.line.first and not self._expects() then self.feed:tell_line(self.line) end
+  elseif self.line.first then
+    self.feed:touch(self)
+  end
+end
+
+Mailbox.look = Mailbox.serve
+
+-- Bytes that a message takes beside what it carries, about.
+M.OVERHEAD = 200
+
+local function checked(message)
+  if message and message.error then error(message.error, 0) end
+  return message
+end
+
+--- Whether a coroutine that comes now need not wait.
+function Mailbox:has_for_newcomer()
+  return not self.line.first and self.messages:count() > 0
+end
+
+--- The next message, or nil when there will be none. Raises what befell the connection.
+function Mailbox:next()
+  if self:has_for_newcomer() then return checked(self:_pop()) end
+  return checked(self.feed:await(self))
+end
+
+--- Waits until there is a message, without taking it.
+---@return boolean there false: none will come
+function Mailbox:wait()
+  return self.messages:count() > 0 or self.feed:await(self, true) or false
+end
+
+return M
