@@ -3,7 +3,9 @@
 -- share all that they have (settings, connections, what is known of the server) but whether they are closed. So a
 -- client may be made by each request, and costs next to nothing.
 
+local check = require "redio.check"
 local identity = require "redio.identity"
+local task = require "redio.task"
 local transports = require "redio.transport"
 
 local M = {}
@@ -33,6 +35,10 @@ end
 
 local Lease = {}
 
+local function close_one(conn)
+  conn:close()
+end
+
 function Lease:_shared_connection()
   return self._root:_pull_connection(self._pool)
 end
@@ -53,19 +59,35 @@ function Lease:disconnect(opts)
   root._pool:close_idle()
   if root._shared then root:_leave_shared(root._shared) end
   if opts and opts.idle then return end
-  self._pool:each(function(conn)
-    conn:close()
-  end)
+  self._pool:each(close_one)
 end
 
---- Stops new work, and closes the connections that this client's handles and receivers have. Others of its kind go on.
-function Lease:close()
+-- Waits until nothing is in flight on the connections of this client's handles, for so many seconds. (What is on the
+-- shared one is finished in any case.)
+local function drain(self, seconds)
+  local transport, waiting = self.transport, 0
+  local function count(conn)
+    if not conn.hooks.receiver then waiting = waiting + (conn:load()) end
+  end
+  local deadline = transport.now() + seconds
+  repeat
+    waiting = 0
+    self._pool:each(count)
+    if waiting > 0 then task.sleep(0.005) end
+  until waiting == 0 or transport.now() >= deadline
+end
+
+--- Stops new work, lets what is in flight finish within `drain` seconds, and closes the connections that this client's
+--- handles and receivers have. Others of its kind go on.
+---@param opts table? drain: seconds, default 1
+function Lease:close(opts)
+  local seconds = opts and opts.drain or 1
+  check.seconds_option(seconds, "drain", 2)
   if self.closed then return end
   self.closed = true
   self._pool:stop()
-  self._pool:each(function(conn)
-    conn:close()
-  end)
+  if seconds > 0 and task.can_wait() then drain(self, seconds) end
+  self._pool:each(close_one)
 end
 
 -- making them ---------------------------------------------------------------------------------------------
