@@ -225,7 +225,7 @@ describe("Promise 4, fail closed:", function()
     fail_handshake(function() return "HTTP/1.1 400 Bad Request\r\n\r\n" end, "ProtocolError")
     fail_handshake(function() return "%1\r\n$5\r\nproto\r\n:3\r\n+more\r\n" end, "ProtocolError", { database = 0 })
     fail_handshake(function(_, words)
-      return words[1] == "SELECT" and "-ERR DB index is out of range\r\n" or "%0\r\n"
+      return words[1] == "SELECT" and "-ERR DB index is out of range\r\n" or "%1\r\n$5\r\nproto\r\n:3\r\n"
     end, "ReplyError", { database = 9 })
   end)
 

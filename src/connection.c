@@ -348,7 +348,14 @@ static void forget_until(redio_connection *c, unsigned long long end) {
   c->origin = end;
 }
 
+int redio_connection_was_sent(const redio_connection *c, uint32_t slot) {
+  return c->chains[slot].at < c->sent;
+}
+
 void redio_connection_sent(redio_connection *c) {
+  size_t arrived = redio_buf_len(&c->decoder.in);
+  if (arrived && (c->first == REDIO_NO_CHAIN || !redio_connection_was_sent(c, c->first)))
+    c->unasked = arrived;
   c->sent = c->origin + redio_buf_len(&c->out);
   c->last_sent = c->last;
   c->last_sent_number = c->last == REDIO_NO_CHAIN ? 0 : c->chains[c->last].number;
@@ -357,10 +364,6 @@ void redio_connection_sent(redio_connection *c) {
   c->piece_bytes = 0;
   if (!c->keeping || (c->max_out && redio_buf_len(&c->out) > c->max_out))
     forget_until(c, c->sent);
-}
-
-int redio_connection_was_sent(const redio_connection *c, uint32_t slot) {
-  return c->chains[slot].at < c->sent;
 }
 
 int redio_connection_keeps(const redio_connection *c) {

@@ -81,6 +81,7 @@ typedef struct redio_connection {
   uint32_t last_indexed;               /* likewise, of the owner's index of waiters */
   unsigned long long last_indexed_number;
   uint32_t keeping; /* how many chains may be asked for again after they were sent */
+  size_t unasked;   /* bytes that had come for no chain when the last ones were sent */
   redio_state state;
   const char *broken; /* why nothing that comes can be trusted, though the bytes are in order */
   size_t max_out; /* bytes that may wait to be sent before no more chains are taken, and that are

@@ -440,6 +440,7 @@ static int take_push(lua_State *L, redio_connection *c) {
   redio_builder b;
   redio_token t;
   unsigned long long left;
+  size_t length;
   static const redio_shape name = {"", REDIO_SHAPE_NAME, 0, NULL, NULL};
   lua_settop(L, AT_WAITERS);
   lua_pushnil(L);
@@ -458,15 +459,19 @@ static int take_push(lua_State *L, redio_connection *c) {
   } else {
     redio_build(&b, &name, 1);
   }
+  length = redio_buf_len(&c->decoder.in);
   redio_decoder_consume(&c->decoder);
+  length -= redio_buf_len(&c->decoder.in);
+  c->unasked -= length < c->unasked ? length : c->unasked;
   return lua_gettop(L) - AT_WAITER + 1;
 }
 
-/* What came before a chain was written is not its reply, although it may be the next to get one:
- * `-ERR a\r\n+X\r\n` in one read must not give the X to whoever asks upon the error. */
+/* What began to come before a chain was written is not its reply, although it may be the next to
+ * get one: `-ERR a\r\n+X\r\n` must not give the X to the chain that is sent upon the error, in
+ * however many reads it comes. */
 static int is_message(const redio_connection *c) {
   unsigned char type = c->decoder.first;
-  return type == '>' || (c->receiver && type == '*') || c->first == REDIO_NO_CHAIN ||
+  return type == '>' || (c->receiver && type == '*') || c->first == REDIO_NO_CHAIN || c->unasked ||
          !redio_connection_was_sent(c, c->first);
 }
 
@@ -657,12 +662,11 @@ static int lconnection_rest(lua_State *L) {
   return 1;
 }
 
-/* connection:is_clean() -> whether it is ready and has nothing in flight, nothing to write, and no
- * byte that has come and was not taken: another may have its socket */
+/* connection:is_clean() -> whether it has nothing in flight, nothing to write, and no byte that has
+ * come and was not taken */
 static int lconnection_is_clean(lua_State *L) {
   const redio_connection *c = check_connection(L, 1);
-  lua_pushboolean(L, c->state == REDIO_READY && !c->waiting && !redio_connection_queued(c) &&
-                         !redio_buf_len(&c->decoder.in));
+  lua_pushboolean(L, !c->waiting && !redio_connection_queued(c) && !redio_buf_len(&c->decoder.in));
   return 1;
 }
 
