@@ -195,11 +195,11 @@ end
 
 --- How many connections receivers and monitors have.
 function Pool:count_receivers()
-  local count = 0
+  local receivers = 0
   for conn in pairs(self.receiving) do
-    count = count + (conn.lost and 0 or 1)
+    receivers = receivers + (conn.lost and 0 or 1)
   end
-  return count
+  return receivers
 end
 
 function Pool:_new_receiver(extra)
