@@ -82,9 +82,13 @@ local CASES = {
     end]] },
 }
 
--- One GET per request of HTTP.
+-- One GET per request of HTTP; `handler`: each makes a client of its own.
 local REQUESTS = {
   redio = REDIO .. [[ngx.print(redis():get("bench"):await())]],
+  handler = [[ngx.print(redio.Redis(os.getenv "REDIS_URL")():get("bench"):await())]],
+  options = [[
+    local redis = redio.Redis(os.getenv "REDIS_URL", { timeout = 5, retry = { max = 2 } })
+    ngx.print(redis():get("bench"):await())]],
   resty = RESTY .. [[local red = connected() ngx.print((red:get "bench")) red:set_keepalive(60000, 64)]],
 }
 
@@ -93,7 +97,9 @@ local function locations()
   for i, case in ipairs(CASES) do
     list["/redio" .. i], list["/resty" .. i] = timed(case.redio), timed(case.resty)
   end
-  list["/redio"], list["/resty"] = REQUESTS.redio, REQUESTS.resty
+  for name, program in pairs(REQUESTS) do
+    list["/" .. name] = program
+  end
   return list
 end
 
@@ -151,7 +157,7 @@ local function ask(web, path)
 end
 
 local function compare(name, ours, theirs, unit)
-  print(("%-50s redio %8.2f %s   lua-resty-redis %8.2f %s   %5.2f times as fast"):format(name, ours, unit, theirs, unit,
+  print(("%-72s redio %8.2f %s   lua-resty-redis %8.2f %s   %5.2f times as fast"):format(name, ours, unit, theirs, unit,
     theirs / ours))
 end
 
@@ -171,17 +177,24 @@ local function in_requests(web)
 end
 
 local function over_http(web, width, count)
-  local cpu, clock = { redio = {}, resty = {} }, { redio = {}, resty = {} }
+  local cpu, clock = {}, {}
+  for name in pairs(REQUESTS) do
+    cpu[name], clock[name] = {}, {}
+  end
   for _ = 1, ROUNDS do
-    for _, who in ipairs { "redio", "resty" } do
+    for _, who in ipairs { "redio", "handler", "options", "resty" } do
       local before = used(web.pid)
       table.insert(clock[who], send(web, "/" .. who, width, count) / count * 1e6)
       table.insert(cpu[who], (used(web.pid) - before) / count * 1e6)
     end
   end
   local name = ("one GET per request, %d at once"):format(width)
-  compare(name .. ", clock", median(clock.redio), median(clock.resty), "us")
-  compare(name .. ", processor", median(cpu.redio), median(cpu.resty), "us")
+  local theirs = { clock = median(clock.resty), cpu = median(cpu.resty) }
+  for _, who in ipairs { "redio", "handler", "options" } do
+    local how = who == "redio" and "" or " (client made there, " .. (who == "options" and "with options)" or "by URL)")
+    compare(name .. how .. ", clock", median(clock[who]), theirs.clock, "us")
+    compare(name .. how .. ", processor", median(cpu[who]), theirs.cpu, "us")
+  end
 end
 
 local is_there, reason = nginx.available()

@@ -10,20 +10,9 @@ local server = require "spec.support.server"
 local uv = require "luv"
 
 local is_there, reason = nginx.available()
+local with_nginx = nginx.with
 
 local ABORTS = "lua_check_client_abort on; init_by_lua_block { require 'redio' }"
-
--- A nginx for the time of `fn`, which runs as a task; nothing of it may have logged an error.
-local function with_nginx(options, fn)
-  options.url = options.url or server.shared().url
-  local web = nginx.start(options)
-  local ok, err = pcall(check.within, 120, fn, web)
-  local errors = web:errors()
-  local log = web:log():sub(-2000)
-  web:stop()
-  if not ok then error(tostring(err) .. "\n" .. log, 0) end
-  if not options.may_log then assert.same({}, errors) end
-end
 
 -- A server that knows GET, of keys of 400 bytes, and writes its answers before it reads on.
 local function stubborn_peer()

@@ -2,6 +2,7 @@
 -- A client: one shared connection that all its coroutines pipeline into, a pool of private ones, and its settings.
 
 local check = require "redio.check"
+local compat = require "redio.compat"
 local connection = require "redio.connection"
 local decode = require "redio.decode"
 local errors = require "redio.errors"
@@ -11,6 +12,7 @@ local monitor = require "redio.monitor"
 local options = require "redio.options"
 local pool = require "redio.pool"
 local pubsub = require "redio.pubsub"
+local pull_lease = require "redio.pull_lease"
 local pull_pool = require "redio.pull_pool"
 local pull_shared = require "redio.pull_shared"
 local retry = require "redio.retry"
@@ -41,19 +43,15 @@ function metatable:__tostring()
     self.closed and ", closed" or "")
 end
 
---- A client. No I/O until it is used.
----@param url string? see docs/reference.md; nil is redis://localhost:6379/0
----@param opts table?
----@return redio.Client
---- Raises at once, naming it, when the URL or an option is wrong.
-function M.new(url, opts)
-  local settings = options.resolve(url, opts, 3)
+-- A client of its own, for whatever calls the caller.
+local function make(url, opts)
+  local settings = options.resolve(url, opts, 4)
   local transport = settings.transport or transports.default()
   local refusal = transport.refuses and transport.refuses(settings)
-  if refusal then error(refusal, 2) end
+  if refusal then error(refusal, 3) end
   if settings.tls and not transport.native_tls then
     local ok, why = secure.load()
-    if not ok then error(why, 2) end
+    if not ok then error(why, 3) end
   end
   local json = settings.json or decode.json
   local self = setmetatable({
@@ -82,6 +80,27 @@ function M.new(url, opts)
     end,
   })
   return self
+end
+
+local is_shared = transports.tasks() ~= nil -- (see pull_lease.lua)
+
+--- A client. No I/O until it is used.
+---@param url string? see docs/reference.md; nil is redis://localhost:6379/0
+---@param opts table?
+---@return redio.Client
+--- Raises at once, naming it, when the URL or an option is wrong.
+function M.new(...)
+  local url, opts = ...
+  if not is_shared then return (make(url, opts)) end
+  if url == nil and select("#", ...) > 0 then pull_lease.check_url(opts) end
+  local key = pull_lease.key(url, opts)
+  local root = key and pull_lease.find(key)
+  if not root then
+    root = make(url, opts)
+    if not root.transport.pulls then return root end
+    pull_lease.share(key, root)
+  end
+  return pull_lease.of(root)
 end
 
 -- The user's on_connect, with a handle on the new connection.
@@ -127,20 +146,20 @@ function Client:_shared_hooks()
   }
 end
 
--- Where a socket is its request's: the shared connection while it is ready, else one of the pool.
-function Client:_pull_connection()
+-- Where a socket is its request's: the shared connection while it is ready, else one of `from`. The shared one is worth
+-- having where others are at work, if it is not for one request alone.
+function Client:_pull_connection(from)
   local conn = self._shared
   if conn and conn.ready then return conn end
-  if not conn and self._pool.using > 0 and not self.closed and self._pool:is_shared() then
-    conn = pull_shared.new(self.settings, self.transport, self:_shared_hooks(), self._pool.new_options)
+  if not conn and from:outlives_request() and from:is_busy() then
+    conn = pull_shared.new(self.settings, self.transport, self:_shared_hooks(), from.stock.new_options)
     if conn:open(self._backoff:delay()) then self._shared = conn end
   end
-  return self._pool:acquire()
+  return from:acquire()
 end
 
 -- The shared connection, ready; opened when there is none.
 function Client:_shared_connection()
-  if self.transport.pulls then return self:_pull_connection() end
   if self.closed then return nil, self:_closed_error() end
   local conn = self._shared
   if not conn then
@@ -160,19 +179,13 @@ function Client:connection()
   return handle.private(self)
 end
 
-local function give_back(borrowed, ok, ...)
-  borrowed:close()
-  if not ok then error((...), 0) end
-  return ...
-end
-
 --- Calls `fn(handle)` with such a handle, and closes it whatever happens.
 ---@param fn fun(handle: redio.Handle): ...
 ---@return any ... what fn returned
 function Client:with_connection(fn)
   check.callable(fn, 1, "with_connection", 2)
   local borrowed = handle.private(self)
-  return give_back(borrowed, pcall(fn, borrowed))
+  return compat.with_close(borrowed, fn, borrowed)
 end
 
 --- A receiver of messages.
@@ -245,7 +258,7 @@ function Client:stats()
     stats.in_flight = stats.in_flight + in_flight
     stats.queued_bytes = stats.queued_bytes + bytes
   end
-  self._pool:each(add)
+  self._pool:each(add, true)
   local shared = self._shared
   if shared then
     add(shared)
@@ -276,7 +289,6 @@ end
 local function in_flight(self)
   local count = 0
   if self._shared then count = self._shared:load() end
-  if self.transport.pulls then return count end -- each who waits on another connection is at work there himself
   self._pool:each(function(conn)
     if not conn.hold then count = count + (conn:load()) end
   end)
@@ -284,7 +296,6 @@ local function in_flight(self)
 end
 
 local function pause(transport, seconds)
-  if transport.pulls then return task.sleep(seconds) end
   local waiter = {}
   transport.start_timer(seconds, function()
     task.wake(waiter)

@@ -1,35 +1,42 @@
 -- SPDX-License-Identifier: MIT
--- What is said before anyone else may speak: protocol, user, name, database. Each step fails closed.
+-- What is said on a connection before anything else: protocol, user, name, database. Each step fails closed. The same
+-- steps serve connections that are called back (connection.lua) and those that are read by the waiting coroutine
+-- (pull.lua).
 
 local command = require "redio.command"
 local compat = require "redio.compat"
 local core = require "redio.core"
 local errors = require "redio.errors"
+local task = require "redio.task"
 local version = require "redio.version"
 
 local M = {}
 
-local OWN = core.OWN
+local DONE, FAILED, OWN = core.DONE, core.FAILED, core.OWN
 local LIST = core.COLLECT + core.LIST + OWN
 
 local function queue(pipeline, name, ...)
   core.encode(pipeline, command.find(name).core, ...)
 end
 
-local function results(conn, pipeline, list, token, failed)
-  pipeline:reset()
-  if token == core.LOST then error(conn.lost, 0) end
-  for i = 1, token == core.FAILED and #failed or 0 do
-    errors.complete(failed[i], conn.address)
-  end
-  return list
+local function fail(conn, kind, message)
+  error(errors.new(kind, message, { address = conn.address, sent = "no" }), 0)
 end
 
---- Sends the pipeline and waits: all results in a list, error replies in their places.
+--- Sends the pipeline and waits: the results in a list, error replies in their places; an OK is true, or left out.
+--- Raises what became of the connection.
 local function exchange(conn, pipeline)
   local list = {}
-  conn:submit(pipeline, LIST, { list, {} })
-  return results(conn, pipeline, list, conn:wait())
+  local slot, why = conn:submit(pipeline, LIST, { list, {} })
+  local token = slot and conn:wait()
+  pipeline:reset()
+  if conn.lost then error(conn.lost, 0) end
+  if not slot then fail(conn, "ConnectionError", "the login cannot be sent: " .. tostring(why)) end
+  if token ~= DONE and token ~= FAILED then error(task.interrupted(token), 0) end
+  for i = 1, #list do
+    if errors.is(list[i]) then errors.complete(list[i], conn.address) end
+  end
+  return list
 end
 
 --- The first error of a list of results.
@@ -50,16 +57,45 @@ local function can_fall_back(err)
   return kind == "NoProtoError" or kind == "NoPermissionError" or (kind == "ReplyError" and err.code == "ERR")
 end
 
---- Tells a server that keeps such notes (7.2) which library this is. Nobody waits for the answer.
+local IN_BETWEEN = "is this a Redis server, and does nothing between here and there say anything of its own?"
+
+-- An answer that none of these commands has belongs to no command: something has spoken that was not asked, and all
+-- that follows would be shifted by it.
+local function check_silent(conn, list, from)
+  for i = from, #list do
+    if list[i] ~= true then
+      fail(conn, "ProtocolError", "a command of the login was answered by something else than OK or an error: "
+        .. IN_BETWEEN)
+    end
+  end
+end
+
+local function describe(answer)
+  if answer == nil or answer == true then return "OK" end
+  if type(answer) == "string" or type(answer) == "number" then return "a " .. type(answer) end
+  if type(answer) ~= "table" then return "null" end
+  return answer.proto == nil and "a list or map without 'proto'" or "a map with another 'proto'"
+end
+
+-- Any other answer is not that of HELLO, or not of a server that goes on in RESP3.
+local function check_hello(conn, answer)
+  if type(answer) == "table" and answer.proto == 3 then return end
+  fail(conn, "ProtocolError", ("HELLO 3 was answered by %s instead of a map with proto = 3: "
+    .. IN_BETWEEN):format(describe(answer)))
+end
+
+--- Tells a server that keeps such notes (7.2) which library this is. Nothing waits for the answers: they are read and
+--- dropped before the next one, so this takes no round trip.
 local function introduce(conn, pipeline, server)
-  local major, minor = tostring(type(server) == "table" and server.version):match "^(%d+)%.(%d+)"
+  local major, minor = tostring(server.version):match "^(%d+)%.(%d+)"
   if not major or tonumber(major) * 100 + tonumber(minor) < 702 then return end
   queue(pipeline, "CLIENT SETINFO", "LIB-NAME", "redio")
   queue(pipeline, "CLIENT SETINFO", "LIB-VER", version)
   local slot = conn:submit(pipeline, OWN)
   conn:flush() -- what is dropped before it is written never is
-  conn.core:drop(conn.waiters, slot)
   pipeline:reset()
+  if conn.lost then error(conn.lost, 0) end
+  conn.core:drop(conn.waiters, slot)
 end
 
 local function hello(conn, pipeline, settings)
@@ -76,8 +112,10 @@ local function hello(conn, pipeline, settings)
   local list = exchange(conn, pipeline)
   local err = errors.is(list[1]) and list[1]
   if err and can_fall_back(err) then return false end
+  if not err then check_hello(conn, list[1]) end
   err = err or first_error(list)
   if err then refuse(err) end
+  check_silent(conn, list, 2)
   introduce(conn, pipeline, list[1])
   return true
 end
@@ -86,26 +124,32 @@ local function is_old_auth(err)
   return err.message:find("wrong number of arguments", 1, true)
 end
 
+-- Raises the first error; else all has been answered by OK.
+local function succeed(conn, pipeline)
+  local list = exchange(conn, pipeline)
+  local err = first_error(list)
+  if err then refuse(err) end
+  check_silent(conn, list, 1)
+end
+
 local function authenticate(conn, pipeline, settings)
   if not settings.password then return end
   if settings.username then
     queue(pipeline, "AUTH", settings.username, settings.password)
-    local err = first_error(exchange(conn, pipeline))
-    if not err then return end
+    local list = exchange(conn, pipeline)
+    local err = first_error(list)
+    if not err then return check_silent(conn, list, 1) end
     if not is_old_auth(err) then refuse(err) end
   end
   queue(pipeline, "AUTH", settings.password)
-  local err = first_error(exchange(conn, pipeline))
-  if err then refuse(err) end
+  succeed(conn, pipeline)
 end
 
 local function plain(conn, pipeline, settings)
   authenticate(conn, pipeline, settings)
   if settings.client_name then queue(pipeline, "CLIENT SETNAME", settings.client_name) end
   if settings.database and settings.database ~= 0 then queue(pipeline, "SELECT", settings.database) end
-  if pipeline:count() == 0 then return end
-  local err = first_error(exchange(conn, pipeline))
-  if err then refuse(err) end
+  if pipeline:count() > 0 then succeed(conn, pipeline) end
 end
 
 --- Takes a connection from connected to ready; raises an error object when the server refuses.

@@ -1,11 +1,13 @@
 -- SPDX-License-Identifier: MIT
--- One connection where nobody calls back: whoever waits for a reply writes what was submitted and reads until it is
--- there, in his own light thread. The methods are those of connection.lua.
+-- One connection where nothing calls back: the light thread that waits for a reply writes what was submitted and reads
+-- until the reply is there. The methods are those of connection.lua; those for messages are in pull_park.lua.
 
 local connection = require "redio.connection"
 local core = require "redio.core"
 local errors = require "redio.errors"
 local handshake = require "redio.handshake"
+local pull_park = require "redio.pull_park"
+local queue = require "redio.queue"
 local task = require "redio.task"
 local text = require "redio.text"
 
@@ -20,6 +22,10 @@ local LONG = 64 * 1024
 ---@class redio.Pull
 local Pull = {}
 Pull.__index = Pull
+
+for name, method in pairs(pull_park) do
+  Pull[name] = method
+end
 
 local core_next, core_feed, core_output, core_is_clean, core_submit
 do
@@ -57,7 +63,7 @@ function M.new(settings, transport, hooks)
     stage = "waiting to connect",
     core = new_core(hooks.receiver, settings.limits),
     waiters = {},
-    parked = {},
+    parked = queue.new(),
     clean = true, -- nothing was sent to which an answer may still come, and nothing has come that nobody took
   }, Pull)
   if settings.null ~= nil then
@@ -102,6 +108,11 @@ function Pull:attach(socket)
   self.socket, self.used = socket, false
   -- the socket has these limits: it was opened with them
   self._write, self._read = self.settings.write_timeout, self.settings.read_timeout
+end
+
+--- Whether its socket was closed with the request that it is of, of which nothing is told.
+function Pull:is_gone()
+  return self.socket ~= nil and self.socket:is_gone()
 end
 
 --- Gives the socket away, if another may have it.
@@ -205,13 +216,12 @@ function Pull:_may_go_on()
   return not self.lost
 end
 
---- Reads what is still to come for those who do not wait for it.
+--- Takes what has come for no chain. (What has only begun to come the core tells from the next chain's reply. Chains
+--- that nobody waits for, as the login's last ones, may still be in flight: the next one follows them.)
 function Pull:settle()
-  while not self.clean and not self.lost do
-    self:_pump()
-    self.clean = core_is_clean(self.core)
-    if not self.clean and not self.lost then self:_read_more() end
-  end
+  if self.clean or self.lost then return end
+  self:_pump()
+  self.clean = core_is_clean(self.core)
 end
 
 function Pull:_cannot_write(why)
@@ -303,9 +313,10 @@ local function finished(self, record, token, ...)
   return token, ...
 end
 
--- Reads until the core has the caller's result.
+-- Reads until the core has the caller's result. A lost connection's core has it at once, or does not have the chain.
 local function take(self, record, waiter, ...)
   if waiter then return finished(self, record, ...) end
+  if waiter == nil and self.lost then return finished(self, record, LOST, false) end
   if not heard(self, waiter, ...) and not self.lost then
     local token = self:_read_more(record)
     if token then return finished(self, record, token) end
@@ -319,75 +330,8 @@ function Pull:wait()
   if record then record._conn = self end
   local token = record and record:_is_cancelled() and CANCEL or self:flush(record)
   if token then return finished(self, record, token) end
+  if self.lost then return take(self, record, core_next(self.core, self.waiters)) end
   return take(self, record) -- (nothing has come yet)
-end
-
--- messages ------------------------------------------------------------------------------------------------
-
-local PING = core.command { name = "PING", silent = true }
-
--- Whether it is silent because there is nothing to be said.
-function Pull:_may_be_idle(record)
-  local interval = self._interval
-  if not interval or self._pinged or (record and record:_left() or 1) <= 0.0005 then return false end
-  return interval < (self.liveness.seconds or math.huge)
-end
-
-function Pull:_ping()
-  self._pinged = true
-  local pipeline = core.pipeline()
-  core.encode(pipeline, PING)
-  return self:submit(pipeline, core.OWN) == false and not self.lost
-end
-
---- Waits until `task.wake(waiter, ...)`. One of those who wait reads for all.
-function Pull:park(waiter)
-  local record = task.begin(waiter)
-  self.parked[waiter] = true
-  while not waiter.values do
-    if self.reading or self.paused or self.lost then
-      local ok, err = pcall(task.idle, waiter)
-      if not ok then
-        self:_leave(waiter)
-        error(err, 0)
-      end
-    else
-      self:_read_for_all(record, waiter)
-    end
-  end
-  self:_leave(waiter)
-  return task.woken(waiter)
-end
-
-function Pull:_read_for_all(record, waiter)
-  self.reading = true
-  if record then record._conn = self end
-  local token = self:_read_more(record)
-  if record then record._conn = nil end
-  self.reading = false
-  self:_pump()
-  if self.hooks.after_read then self.hooks.after_read() end
-  if not token then return end
-  self:_leave(waiter)
-  task.abandon(waiter, task.interrupted(token))
-end
-
--- Another of those who wait is to read.
-function Pull:_leave(waiter)
-  self.parked[waiter] = nil
-  local other = next(self.parked)
-  if other then task.nudge(other) end
-end
-
---- Leaves what comes to the network until `read_start`.
-function Pull:read_stop()
-  self.paused = true
-end
-
-function Pull:read_start()
-  self.paused = false
-  local other = next(self.parked)
-  if other then task.nudge(other) end
 end
 
 -- the end -------------------------------------------------------------------------------------------------
@@ -408,9 +352,7 @@ function Pull:fail(err)
   hang_up(self)
   self.socket = nil
   self.hooks.on_lost(self, err)
-  for waiter in pairs(self.parked) do
-    task.nudge(waiter)
-  end
+  self:_nudge_all()
 end
 
 --- Closes it on purpose.

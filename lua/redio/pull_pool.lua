@@ -1,97 +1,55 @@
 -- SPDX-License-Identifier: MIT
--- Private connections where the host keeps the idle ones: its pool is named by all that makes one connection different
--- from another. The methods are those of pool.lua.
+-- Private connections where the host keeps the idle ones. The methods are those of pool.lua.
 
 local errors = require "redio.errors"
 local pool = require "redio.pool"
 local pull = require "redio.pull"
+local pull_stock = require "redio.pull_stock"
 local task = require "redio.task"
 
 local M = {}
 
 local IDLE = 60 -- seconds that a connection may lie idle
-local QUEUE = 100000 -- callers that may wait for a place
 
 ---@class redio.PullPool
 local Pool = {}
 Pool.__index = Pool
 
--- Functions have no names; who shares one may share its connections.
-local greeters, greeters_count = setmetatable({}, { __mode = "k" }), 0
-
-local function number_of(fn)
-  if not fn then return 0 end
-  if not greeters[fn] then
-    greeters_count = greeters_count + 1
-    greeters[fn] = greeters_count
-  end
-  return greeters[fn]
-end
-
--- Each part with its length: no two lists of parts read alike.
-local function joined(...)
-  local list = {}
-  for i = 1, select("#", ...) do
-    local part = select(i, ...)
-    part = type(part) .. ":" .. tostring(part)
-    list[i] = #part .. ":" .. part
-  end
-  return table.concat(list, ",")
-end
-
--- Where it leads to can be read, the rest is in a digest: who it is, with which secret, and how it is spoken to.
-local function name_of(settings, transport)
-  local tls = settings.tls or {}
-  local identity = joined(settings.path, settings.host, settings.port, settings.database, settings.username,
-    settings.password, settings.client_name, settings.protocol, settings.tls and true, tls.server_name, tls.verify,
-    tls.cert, tls.key, number_of(settings.on_connect))
-  return ("redio %s %s"):format(settings.address, transport.digest(identity))
-end
-
 function M.new(settings, transport, hooks)
-  local name = name_of(settings, transport)
-  local backlog = settings.pool_timeout == 0 and 0 or QUEUE
-  local function options(pool_name)
-    return { pool = pool_name, pool_size = settings.max_connections, backlog = backlog }
-  end
   return setmetatable({
     settings = settings,
     transport = transport,
     hooks = hooks, -- on_connect?, on_lost(conn), delay(): seconds to wait before connecting
-    options = options(name),
-    new_options = options(name .. " shared"), -- where none is ever kept
-    -- (nor here; nginx itself counts them: with no backlog, one too many fails at once)
-    receiver_options = { pool = name .. " receivers", pool_size = settings.max_receivers, backlog = 0 },
-    receiving = setmetatable({}, { __mode = "k" }), -- connections of receivers and monitors, none of which is in `all`
-    kept = 0, -- at most so many lie in the host's pool
+    stock = pull_stock.of(settings, transport),
     spare = {}, -- connections without socket
-    all = setmetatable({}, { __mode = "k" }), -- in use; weak: a request that is aborted takes its own along
-    using = 0, -- at most so many are
-    born = setmetatable({ transport.request() }, { __mode = "v" }),
+    life = { born = setmetatable({ transport.request() }, { __mode = "v" }), outlives = false },
     closed = false,
   }, Pool)
 end
 
-local function count(self)
-  local using = 0
-  for conn in pairs(self.all) do
-    using = using + (conn.lost and 0 or 1)
-  end
-  self.using = using
-  return using
+--- One that has all in common with this one, but that it can be stopped without it.
+function Pool:lease()
+  self._lease = self._lease or { __index = self }
+  return setmetatable({ closed = false }, self._lease)
 end
 
---- Whether a connection that all share is worth having while somebody else is at work (`using`): the client is not one
---- that a request has made for itself.
-function Pool:is_shared()
-  self.outlives = self.outlives or self.born[1] == nil or self.born[1] ~= self.transport.request()
-  return self.outlives
+--- Whether what it has may serve other requests than the one that made it: it has seen two.
+function Pool:outlives_request()
+  local life = self.life
+  life.outlives = life.outlives or life.born[1] == nil or life.born[1] ~= self.transport.request()
+  return life.outlives
+end
+
+--- Whether another is at work with the same connections.
+function Pool:is_busy()
+  local stock = self.stock
+  return stock.using > 0 and stock:count() > 0
 end
 
 --- In use and idle, idle, waiting for one: as far as is known.
 function Pool:counts()
-  local kept = self.kept
-  return count(self) + kept, kept, 0
+  local stock = self.stock
+  return stock:count() + stock.kept, stock.kept, 0
 end
 
 local function closed_error(self)
@@ -104,18 +62,21 @@ local function full_error(self, seconds)
     { address = self.settings.address, sent = "no" })
 end
 
-function Pool:_new()
-  local hooks = { on_connect = self.hooks.on_connect }
-  function hooks.on_lost(conn)
-    self.kept = 0 -- what befell this one may have befallen them
-    self.using = self.using - 1
-    self.all[conn] = nil
-    self.hooks.on_lost(conn)
-  end
-  return pull.new(self.settings, self.transport, hooks)
+-- connecting ----------------------------------------------------------------------------------------------
+
+local function new(self)
+  local stock, client_lost = self.stock, self.hooks.on_lost
+  return pull.new(self.settings, self.transport, {
+    on_connect = self.hooks.on_connect,
+    on_lost = function(conn)
+      stock.kept = 0 -- what befell this one may have befallen them
+      stock:forget(conn)
+      client_lost(conn)
+    end,
+  })
 end
 
--- Where nobody waits it is not the network's fault.
+-- Where nothing can wait it is not the network's fault.
 local function cannot_wait(self)
   error(self.transport.cannot_wait(), 0)
 end
@@ -129,8 +90,7 @@ end
 
 -- How long the way to a socket may take: where all are in use, that is the wait for a place.
 local function patience(self, record)
-  local seconds = self.settings.connect_timeout
-  local is_full = self.using >= self.settings.max_connections and count(self) >= self.settings.max_connections
+  local seconds, is_full = self.settings.connect_timeout, self.stock:is_full()
   if is_full then seconds = self.settings.pool_timeout or math.huge end
   local left = record and record:_left()
   return seconds, left and (not seconds or left < seconds) and math.max(left, 0.001) or seconds, is_full
@@ -139,36 +99,41 @@ end
 -- Stands for a connection until there is one: the task may be ended there, too.
 local opening = { close = function() end }
 
+-- The connection for a socket of the host's pool.
+local function take(conn, socket)
+  conn:attach(socket)
+  conn.proved = true
+  if not conn.ready then conn:established() end
+end
+
 -- Takes a socket of the host's pool, or connects; the connection is ready, or lost.
 local function open(self, record)
+  local stock = self.stock
   local seconds, limit, is_full = patience(self, record)
-  local started = self.transport.now()
-  local stage = is_full and "waiting for one of the pool" or "connecting"
-  self.using = self.using + 1
+  local started, attempt = self.transport.now(), stock:expect(limit)
   if record then record._conn = opening end
-  local ok, socket, why, permanent, at = pcall(self.transport.open, self.settings, self.options, limit)
+  local ok, socket, why, permanent, at = pcall(self.transport.open, self.settings, stock.options, limit)
   if record then record._conn = nil end
   if not ok then
-    self.using = self.using - 1
+    stock:has(attempt, nil)
     cannot_wait(self)
   end
-  local spare = socket and socket.reused and table.remove(self.spare)
-  local conn = spare or self:_new()
-  self.all[conn] = true
-  conn.stage = at or stage
+  local conn = socket and socket.reused and table.remove(self.spare) or new(self)
+  stock:has(attempt, conn)
+  conn.pool = self
+  if socket and socket.reused then
+    stock.kept = math.max(0, stock.kept - 1)
+    take(conn, socket)
+    return conn
+  end
+  conn.stage = at or (is_full and "waiting for one of the pool" or "connecting")
   if not socket then
     refuse(self, conn, why, permanent, seconds, is_full)
     return conn
   end
+  stock.kept = 0
   conn:attach(socket)
-  if socket.reused then
-    self.kept = math.max(0, self.kept - 1)
-    conn.proved = true
-    if not spare then conn:established() end
-  else
-    self.kept = 0
-    conn:greet(is_full and self.transport.now() or started)
-  end
+  conn:greet(is_full and self.transport.now() or started)
   return conn
 end
 
@@ -185,7 +150,8 @@ end
 ---@return table? err
 function Pool:acquire()
   if self.closed then return nil, closed_error(self) end
-  local delay = self.kept == 0 and self.hooks.delay() or 0
+  task.check_cancelled()
+  local delay = self.stock.kept == 0 and self.hooks.delay() or 0
   if delay > 0 then task.sleep(delay) end
   local record = task.current()
   return outcome(open(self, record), record)
@@ -195,36 +161,35 @@ end
 
 --- How many connections receivers and monitors have.
 function Pool:count_receivers()
-  local receivers = 0
-  for conn in pairs(self.receiving) do
-    receivers = receivers + (conn.lost and 0 or 1)
-  end
-  return receivers
+  return self.stock:count_receivers()
 end
 
-function Pool:_new_receiver(extra)
-  return pull.new(self.settings, self.transport, {
+local function new_receiver(self, extra)
+  local receiving, client_lost = self.stock.receiving, self.hooks.on_lost
+  local conn = pull.new(self.settings, self.transport, {
     receiver = true,
     lines = extra.lines,
     on_connect = self.hooks.on_connect,
     on_push = extra.on_push,
     after_read = extra.after_read,
-    on_lost = function(conn, err)
-      self.receiving[conn] = nil
-      self.hooks.on_lost(conn)
-      extra.on_lost(conn, err)
+    on_lost = function(lost, err)
+      receiving[lost] = nil
+      client_lost(lost)
+      extra.on_lost(lost, err)
     end,
   })
+  conn.pool = self
+  return conn
 end
 
 local function open_receiver(self, extra, record)
-  local started, limit = self.transport.now(), self.settings.connect_timeout
+  local started, limit, stock = self.transport.now(), self.settings.connect_timeout, self.stock
   local left = record and record:_left()
   if left and (not limit or left < limit) then limit = math.max(left, 0.001) end
-  local conn = self:_new_receiver(extra)
+  local conn = new_receiver(self, extra)
   conn.stage = "connecting"
   if record then record._conn = conn end
-  local ok, socket, why, permanent, at = pcall(self.transport.open, self.settings, self.receiver_options, limit)
+  local ok, socket, why, permanent, at = pcall(self.transport.open, self.settings, stock.receiver_options, limit)
   if record then record._conn = nil end
   if not ok then cannot_wait(self) end
   conn.stage = at or conn.stage
@@ -233,7 +198,7 @@ local function open_receiver(self, extra, record)
   elseif not socket then
     conn:refuse(why, permanent)
   else
-    self.receiving[conn] = true
+    stock.receiving[conn] = true
     conn:attach(socket)
     conn:greet(started)
   end
@@ -246,10 +211,27 @@ end
 ---@return table? err
 function Pool:receive(extra)
   if self.closed then return nil, closed_error(self) end
+  task.check_cancelled()
   local delay = self.hooks.delay()
   if delay > 0 then task.sleep(delay) end
   local record = task.current()
   return outcome(open_receiver(self, extra, record), record)
+end
+
+-- giving back ---------------------------------------------------------------------------------------------
+
+-- Connections that were greeted by a function which no second request has come with are of no use to others: a program
+-- that makes such a function for each request would fill the host's pool with them. So few of them are kept, and not
+-- long, for the rest of their request.
+local BRIEF, BRIEFS = 1, 16
+local briefs, briefs_since = 0, 0
+
+local function seconds_to_keep(self)
+  if not self.settings.on_connect or self:outlives_request() then return IDLE end
+  local now = self.transport.now()
+  if now - briefs_since > BRIEF then briefs, briefs_since = 0, now end
+  briefs = briefs + 1
+  return briefs <= BRIEFS and BRIEF or nil
 end
 
 --- Gives a connection back; one whose session is not as it was in the beginning is closed.
@@ -257,14 +239,20 @@ end
 function Pool:release(conn, clean)
   if conn.lost then return end
   if conn.hooks.receiver then return conn:close() end
-  local socket = clean and not self.closed and conn.ready and conn:detach()
+  local seconds = clean and not self.closed and conn.ready and seconds_to_keep(self)
+  local socket = seconds and conn:detach()
   if not socket then return conn:close() end
-  self.all[conn] = nil
-  self.using = self.using - 1
-  if not socket:keep(IDLE) then return end
-  self.kept = self.kept + 1
-  local spare = self.spare
+  local stock, spare = self.stock, self.spare
+  stock:forget(conn)
+  conn.pool = nil
+  if not socket:keep(seconds) then return end
+  stock.kept = stock.kept + 1
   if #spare < self.settings.max_connections then spare[#spare + 1] = conn end
+end
+
+--- Nothing waits where a handle is closed: what it has left is not undone, and the connection closed.
+function Pool.restore()
+  return false
 end
 
 --- The request that holds a connection closes it when it ends.
@@ -275,25 +263,17 @@ end
 --- Connections are made by those who need them.
 function Pool.warm() end
 
---- From now on none of those that are idle is used: the host closes them in time.
+--- From now on none of those that are idle is used.
 function Pool:close_idle()
-  self.generation = (self.generation or 0) + 1
-  self.base = self.base or self.options.pool
-  self.options.pool = ("%s %d"):format(self.base, self.generation)
-  self.kept = 0
+  self.stock:start_anew()
 end
 
-function Pool:each(fn)
-  local list = {}
-  for conn in pairs(self.all) do
-    list[#list + 1] = conn
-  end
-  for conn in pairs(self.receiving) do
-    list[#list + 1] = conn
-  end
-  for i = 1, #list do
-    fn(list[i])
-  end
+--- Calls `fn` with each connection that it has given out, or, with `all`, that any pool of the same stock has.
+---@param all boolean?
+function Pool:each(fn, all)
+  self.stock:each(function(conn)
+    if all or conn.pool == self then fn(conn) end
+  end)
 end
 
 --- No new work from now on.

@@ -132,7 +132,7 @@ local function glance(self)
     return self:fail(errors.new("TimeoutError", ("nothing within %g s (timeout), %s"):format(limit, connection.READING),
       { address = self.address }))
   end
-  if idle >= IDLE or self.transport.is_leaving() then self:close "it was idle" end
+  if self.retiring or idle >= IDLE or self.transport.is_leaving() then self:close "it was idle" end
 end
 
 -- (However long it takes: the writer looks after that.)
@@ -174,7 +174,8 @@ local function write(self)
       end
     else
       self._writing = false
-      bell:wait(patience(self))
+      local due = self.transport.catch_up() -- (this timer may be the only one that nginx has room for)
+      bell:wait(due and math.min(due, patience(self)) or patience(self))
       self._writing = true
       if not self.lost then glance(self) end
     end

@@ -6,7 +6,7 @@ local redio = require "redio"
 local check = require "spec.support.check"
 local fake = require "spec.support.fake"
 
-local HELLO = "%1\r\n$7\r\nversion\r\n$5\r\n7.2.4\r\n"
+local HELLO = "%2\r\n$7\r\nversion\r\n$5\r\n7.2.4\r\n$5\r\nproto\r\n:3\r\n"
 
 describe("A server that keeps such notes", function()
   it("is told the name and version of the library", function()

@@ -2,7 +2,9 @@
 -- A real nginx with its Lua module, as tools/nginx.sh unpacks it, on a private directory and a unix socket. It ends
 -- when stopped, and with the process that started it. Requests are sent by coroutines of this process.
 
+local assert = require "luassert"
 local uv = require "luv"
+local check = require "spec.support.check"
 local server = require "spec.support.server"
 local task = require "redio.task"
 
@@ -163,12 +165,13 @@ function Nginx:log()
   return read(self.dir .. "/error.log")
 end
 
---- The lines of its log that are errors.
+--- The first lines of its log that are errors.
 function Nginx:errors()
   local list = {}
   for line in self:log():gmatch "[^\n]+" do
     if line:find("[error]", 1, true) or line:find("[crit]", 1, true) or line:find("[alert]", 1, true) then
       list[#list + 1] = line
+      if #list == 10 then break end
     end
   end
   return list
@@ -181,6 +184,20 @@ function Nginx:stop()
   self._leash:close()
   self._leash = nil
   server.live[self] = nil
+end
+
+--- A nginx for the time of `fn(web)`, which runs as a task; it must have logged no error, unless it `may_log`.
+---@param options table as for start, may_log: boolean?, seconds: number? how long it may take; url: the shared server
+---@param fn fun(web: table)
+function M.with(options, fn)
+  options.url = options.url or server.shared().url
+  local web = M.start(options)
+  local ok, err = pcall(check.within, options.seconds or 120, fn, web)
+  local errors = web:errors()
+  local log = web:log():sub(-2000)
+  web:stop()
+  if not ok then error(tostring(err) .. "\n" .. log, 0) end
+  if not options.may_log then assert.same({}, errors) end
 end
 
 -- requests ------------------------------------------------------------------------------------------------

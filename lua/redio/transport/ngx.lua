@@ -33,9 +33,10 @@ end
 
 function M.flush() end
 
---- An error that nobody waits for goes to nginx's log.
-function M.uncaught(err)
-  ngx.log(ngx.ERR, "redio: ", text.of_error(err))
+--- Where errors go that nothing awaited, if the program does not say otherwise: to nginx's log.
+---@param trace string? a traceback
+function M.uncaught(err, trace)
+  ngx.log(ngx.ERR, "redio: uncaught error: ", text.of_error(err), trace and "\n" .. trace or "")
 end
 
 -- Phases in which nginx lets one wait.
@@ -54,6 +55,11 @@ function M.cannot_wait()
     phase)
 end
 
+--- A word for nginx's log about what a program may want to know.
+function M.warn(message)
+  ngx.log(ngx.WARN, "redio: ", message)
+end
+
 -- what waits ----------------------------------------------------------------------------------------------
 
 local function context()
@@ -64,6 +70,25 @@ end
 function M.request()
   local ok, ctx = pcall(context)
   return ok and ctx or nil
+end
+
+-- Whose metatables are of no other use: they hold what lasts as long as a request.
+local storages = setmetatable({}, { __mode = "k" })
+
+--- A table that the running request or timer holds, and nothing else: it goes with it, and with all that it refers to.
+--- (Not among the fields of ngx.ctx, which a program may well write as JSON.)
+function M.storage()
+  local ctx = ngx.ctx
+  local metatable = getmetatable(ctx)
+  if storages[metatable or false] then return metatable end
+  if metatable then -- the program's own
+    ctx[storages] = ctx[storages] or {}
+    return ctx[storages]
+  end
+  metatable = {}
+  storages[metatable] = true
+  setmetatable(ctx, metatable)
+  return metatable
 end
 
 --- Waits for so many seconds. (None at all: nginx without OpenResty's patches warns of that each time.)
@@ -90,6 +115,45 @@ function M.apart(seconds, fn)
   return ngx.timer.at(seconds, fn)
 end
 
+local timers = {} -- those that have not run
+
+-- All that are due: nginx may have had no room to run one of them (lua_max_running_timers).
+local function run_timers(premature)
+  local at = ngx.now() + 0.0005
+  for timer in pairs(timers) do
+    if premature or timer.at <= at then
+      timers[timer] = nil
+      timer.fn()
+    end
+  end
+end
+
+--- Calls `fn()` apart from any request, `seconds` from now, or when nginx is about to end.
+---@return table timer
+--- Raises when there is no timer to be had.
+function M.start_timer(seconds, fn)
+  local timer = { at = ngx.now() + seconds, fn = fn }
+  assert(ngx.timer.at(seconds, run_timers))
+  timers[timer] = true
+  return timer
+end
+
+function M.stop_timer(timer)
+  timers[timer] = nil
+end
+
+--- Runs what should have been run by now; seconds until more is to be.
+---@return number? seconds nil: there is nothing
+function M.catch_up()
+  if not next(timers) then return nil end
+  run_timers(M.is_leaving())
+  local at = math.huge
+  for timer in pairs(timers) do
+    at = min(at, timer.at)
+  end
+  return at < math.huge and max(0.001, at - ngx.now()) or nil
+end
+
 --- Whether the worker is to end as soon as nothing is left to do.
 M.is_leaving = ngx.worker.exiting
 
@@ -112,6 +176,9 @@ local function milliseconds(seconds)
   if not seconds then return LONGEST end
   return min(LONGEST, max(1, ceil(seconds * 1000 - 0.001)))
 end
+
+-- Where the request is: of all that there are just now no other has the same.
+local get_request = require "resty.core.base".get_request
 
 ---@class redio.ngx.Socket
 ---@field reused boolean it comes from nginx's pool
@@ -152,10 +219,16 @@ function Socket:keep(seconds)
   return false
 end
 
---- Whether it is the running request's. (Those of one that is over are closed.)
-function Socket:is_ours()
+--- Whether it is closed: by `close`, with its request, or with a light thread that was ended while it read.
+function Socket:is_gone()
+  if not self._sock then return true end
   local ok, times = pcall(self._sock.getreusedtimes, self._sock)
-  return ok and times ~= nil
+  return ok and times == nil
+end
+
+--- Whether it is the running request's. (That of one that is over is closed, though another may be at its place.)
+function Socket:is_ours()
+  return self._request == get_request() and not self:is_gone()
 end
 
 --- Does nothing while another light thread reads or writes.
@@ -269,7 +342,7 @@ local function finish(sock, settings, limit)
       return nil, why, why ~= "timeout", "in the TLS handshake (is it a port for TLS?)"
     end
   end
-  return setmetatable({ _sock = sock, reused = reused }, Socket)
+  return setmetatable({ _sock = sock, _request = get_request(), reused = reused }, Socket)
 end
 
 --- A socket of the pool, or a new one, which has shaken hands where TLS is wanted.
