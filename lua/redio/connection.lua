@@ -391,16 +391,18 @@ end
 
 --- A push, or a reply that nobody asked for: then nothing on this connection can be trusted any more.
 function Connection:_unasked(is_push, ...)
-  local hooks, value = self.hooks, ...
-  if not is_push and errors.is(value) then
-    self.proved = false -- it accepts, and refuses what it is then asked
-    self:fail(errors.complete(value, self.address))
-  elseif hooks.on_push and (is_push or (hooks.lines and self.ready)) then
-    hooks.on_push(self, ...)
-  elseif is_push then
+  local hooks = self.hooks
+  if is_push and hooks.on_push then return hooks.on_push(self, ...) end
+  local value = ...
+  if is_push then
     if not SUBSCRIPTIONS[value] then return end
     self:fail(errors.new("ProtocolError", "the server has subscribed a connection that serves commands",
       { address = self.address }))
+  elseif errors.is(value) then
+    self.proved = false -- it accepts, and refuses what it is then asked
+    self:fail(errors.complete(value, self.address))
+  elseif hooks.lines and self.ready then
+    hooks.on_push(self, value)
   elseif not (hooks.receiver and value == "PONG") then -- (RESP3's answer to a health check)
     self:fail(errors.new("ProtocolError", "a reply that nobody asked for", { address = self.address }))
   end

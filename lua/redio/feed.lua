@@ -258,8 +258,9 @@ function Feed:_has_room()
   return self.held <= self.most / 2 and self.held_bytes <= self.most_bytes / 2
 end
 
--- Reads while there is room. An answer that is due lies behind messages: so while one is, only their bytes count.
-function Feed:_regulate()
+--- Reads while there is room: to be called when `held` or `held_bytes` have changed to where it may matter. An answer
+--- that is due lies behind messages: so while one is, only their bytes count.
+function Feed:regulate()
   if not self:is_up() then return end
   if self:_is_full() then
     if not self.paused then
@@ -273,18 +274,6 @@ function Feed:_regulate()
   end
 end
 
---- A message waits to be taken.
-function Feed:hold(bytes)
-  self.held, self.held_bytes = self.held + 1, self.held_bytes + bytes
-  if self.held >= self.most or self.held_bytes >= self.most_bytes then self:_regulate() end
-end
-
---- One was taken.
-function Feed:release(bytes)
-  self.held, self.held_bytes = self.held - 1, self.held_bytes - bytes
-  if self.paused then self:_regulate() end
-end
-
 --- From now on an answer is due, or none is any more: a message may take for ever, an answer not.
 ---@param is_due boolean
 function Feed:expect(is_due)
@@ -293,7 +282,7 @@ function Feed:expect(is_due)
   local liveness = self.conn.liveness
   liveness:set_patience(is_due and self.client.settings.read_timeout or false)
   if is_due then liveness:busy() end
-  self:_regulate()
+  self:regulate()
 end
 
 --- What to raise where an answer is waited for that cannot be read; nil when it can.
@@ -308,16 +297,16 @@ end
 
 -- Idle connections are not to keep the feed alive, for then nothing would.
 local function hooks_of(self)
-  local weak = setmetatable({ feed = self }, { __mode = "v" })
+  local weak = setmetatable({ feed = self, owner = self.owner }, { __mode = "v" })
   return {
     lines = self._lines,
     on_open = function(conn)
       local feed = weak.feed
       if feed then feed._coming = conn end
     end,
-    on_push = function(_, ...)
-      local feed = weak.feed
-      if feed then feed.owner:_receive(...) end
+    on_push = function(_, what, a, b, c) -- (no push that means something has more)
+      local owner = weak.owner
+      if owner then owner:_receive(what, a, b, c) end
     end,
     after_read = function()
       local feed = weak.feed

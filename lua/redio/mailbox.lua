@@ -23,16 +23,27 @@ function M.new(feed, expects)
   return setmetatable({ feed = feed, line = line.new(), messages = queue.new(), _expects = expects }, Mailbox)
 end
 
---- A message has come: {size = bytes, ...}, or {error = err, size = bytes}, which is raised where it is taken.
+-- Bytes that a message takes beside what it carries, about.
+local OVERHEAD = 200
+
+--- A message has come: {payload = string}; {payload = value, size = bytes} where it is no string; or {error = err,
+--- size = bytes}, which is raised where it is taken.
 function Mailbox:put(message)
+  local feed = self.feed
   self.messages:push(message)
-  self.feed:hold(message.size)
-  self.feed:touch(self)
+  local count, bytes = feed.held + 1, feed.held_bytes + OVERHEAD + (message.size or #message.payload)
+  feed.held, feed.held_bytes = count, bytes
+  if count >= feed.most or bytes >= feed.most_bytes then feed:regulate() end
+  if not self.is_touched then feed:touch(self) end
 end
 
+-- Takes the oldest, if there is one.
 function Mailbox:_pop()
   local message = self.messages:pop()
-  self.feed:release(message.size)
+  if not message then return nil end
+  local feed = self.feed
+  feed.held, feed.held_bytes = feed.held - 1, feed.held_bytes - OVERHEAD - (message.size or #message.payload)
+  if feed.paused then feed:regulate() end
   return message
 end
 
@@ -73,14 +84,6 @@ end
 
 Mailbox.look = Mailbox.serve
 
--- Bytes that a message takes beside what it carries, about.
-M.OVERHEAD = 200
-
-local function checked(message)
-  if message and message.error then error(message.error, 0) end
-  return message
-end
-
 --- Whether a coroutine that comes now need not wait.
 function Mailbox:has_for_newcomer()
   return not self.line.first and self.messages:count() > 0
@@ -88,8 +91,9 @@ end
 
 --- The next message, or nil when there will be none. Raises what befell the connection.
 function Mailbox:next()
-  if self:has_for_newcomer() then return checked(self:_pop()) end
-  return checked(self.feed:await(self))
+  local message = not self.line.first and self:_pop() or self.feed:await(self)
+  if message and message.error then error(message.error, 0) end
+  return message
 end
 
 --- Waits until there is a message, without taking it.

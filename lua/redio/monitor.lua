@@ -51,7 +51,7 @@ function Monitor:_receive(text)
     return self._feed:touch(self._start)
   end
   if type(text) == "string" and text ~= "PONG" then -- (that answers a health check)
-    self._lines:put { line = text, size = mailbox.OVERHEAD + #text }
+    self._lines:put { payload = text }
   end
 end
 
@@ -92,7 +92,7 @@ end
 function Monitor:await()
   if not task.can_wait() then return task.block(self._client.transport, self.await, self) end
   local message = self._lines:next()
-  return message and parse(message.line)
+  return message and parse(message.payload)
 end
 
 function Monitor:__call()

@@ -13,7 +13,7 @@ local mailbox = require "redio.mailbox"
 local subscriptions = require "redio.subscriptions"
 local task = require "redio.task"
 
-local OWN, OVERHEAD = core.OWN, mailbox.OVERHEAD
+local OWN = core.OWN
 
 local M = {}
 
@@ -26,8 +26,11 @@ local Receiver = {}
 Receiver.__index = Receiver
 Receiver.__name = "redio.Receiver"
 
--- Where one waits for the server's confirmation, of all that is wanted. Those that restore the connection (`is_patient`)
--- stop waiting when it is lost again.
+-- The channel by which RESP2 tells of invalidated keys. RESP3 has a push of its own for it.
+local INVALIDATE = "__redis__:invalidate"
+
+-- Where one waits for the server's confirmation of all that is wanted. The coroutine that restores the connection
+-- waits at one that `is_patient`: it stops waiting when the connection is lost again.
 local Confirmation = {}
 Confirmation.__index = Confirmation
 
@@ -183,20 +186,20 @@ function Receiver:_mailbox_of(name)
   return view and view._mailbox or self._messages
 end
 
-local function bytes_in(payload)
-  if type(payload) == "string" then return #payload end
+-- What is no string: keys that have changed (false: all), or what no server should send.
+local function odd_message(channel_name, payload)
   local bytes = 0
-  for _, key in ipairs(type(payload) == "table" and payload or {}) do
-    bytes = bytes + #tostring(key) + 40
+  for _, part in ipairs(type(payload) == "table" and payload or {}) do
+    bytes = bytes + #tostring(part) + 40
   end
-  return bytes
+  return { channel = channel_name, payload = payload == nil and false or payload, size = bytes }
 end
 
 function Receiver:_message(name, channel_name, payload)
-  if payload == nil then payload = false end
-  self:_mailbox_of(name):put {
-    channel = channel_name, payload = payload, size = OVERHEAD + bytes_in(channel_name) + bytes_in(payload),
-  }
+  local view = self._views[name]
+  local box = view and view._mailbox or self._messages
+  if type(payload) ~= "string" then return box:put(odd_message(channel_name, payload)) end
+  box:put { channel = channel_name, payload = payload }
 end
 
 -- The server has ended a subscription by itself.
@@ -208,7 +211,7 @@ function Receiver:_taken(kind, name)
   else
     self:_mailbox_of(name):put {
       error = errors.new("ChannelClosedError", "the server has ended the subscription", { address = self.address }),
-      size = OVERHEAD,
+      size = 0,
     }
   end
 end
@@ -225,26 +228,23 @@ function Receiver:_confirm(kind, is_on, name)
   if subs.wanted_count == 0 then feed:touch(self._messages) end
 end
 
--- The channel by which RESP2 tells of invalidated keys. RESP3 has a push of its own for it.
-local INVALIDATE = "__redis__:invalidate"
-
-local PUSHES = {
-  message = function(self, name, payload) self:_message(name, name, payload) end,
-  smessage = function(self, name, payload) self:_message(name, name, payload) end,
-  pmessage = function(self, pattern, name, payload) self:_message(pattern, name, payload) end,
-  invalidate = function(self, keys)
-    if self._subscriptions.wanted.channel[INVALIDATE] then self:_message(INVALIDATE, INVALIDATE, keys) end
-  end,
-}
+-- What is said of a subscription: its kind, and whether it is on.
+local CONFIRMATIONS = {}
 for kind, words in pairs(subscriptions.WORDS) do
-  PUSHES[words.on:lower()] = function(self, name) self:_confirm(kind, true, name) end
-  PUSHES[words.off:lower()] = function(self, name) self:_confirm(kind, false, name) end
+  CONFIRMATIONS[words.on:lower()] = { kind, true }
+  CONFIRMATIONS[words.off:lower()] = { kind, false }
 end
 
 -- (Others, as PONG and what servers to come may send, are nobody's.)
-function Receiver:_receive(kind, ...)
-  local push = PUSHES[kind]
-  if push then push(self, ...) end
+function Receiver:_receive(what, a, b, c)
+  if what == "message" or what == "smessage" then return self:_message(a, a, b) end
+  if what == "pmessage" then return self:_message(a, b, c) end
+  local confirmation = CONFIRMATIONS[what]
+  if confirmation then
+    self:_confirm(confirmation[1], confirmation[2], a)
+  elseif what == "invalidate" and self._subscriptions.wanted.channel[INVALIDATE] then
+    self:_message(INVALIDATE, INVALIDATE, a)
+  end
 end
 
 -- the connection, for feed.lua ----------------------------------------------------------------------------
