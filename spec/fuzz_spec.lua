@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
--- The fuzz targets bound the time that a byte of their input takes (spec/fuzz/steps.h). What counts it is tried here
--- on functions whose cost is known; the targets themselves run by `make fuzz`.
+-- The fuzz targets bound the time that a byte of their input takes (spec/fuzz/steps.h). The counter is tried here on
+-- functions whose cost is known, and on the decoder; the targets themselves run by `make fuzz`.
 
--- Source, flags, program: what is counted, what counts, and what the linker puts in its place.
+-- Sources that are not counted, sources that are, the program.
 local BUILD = [[dir=$(mktemp -d) && here=$PWD && trap 'rm -r "$dir"' EXIT && (cd "$dir" &&
   ${CC:-cc} -std=c99 -O1 -I"$here/src" -I"$here/spec/fuzz" -c "$here/spec/fuzz/steps.c" %s &&
   ${CC:-cc} -std=c99 -O1 -I"$here/src" -I"$here/spec/fuzz" -fsanitize-coverage=trace-pc -Dmemmove=steps_memmove \
