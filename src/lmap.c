@@ -205,7 +205,7 @@ static void fill_list(redio_builder *b, int list, int n, int entries, int count)
   }
 }
 
-/* Whether bulk strings are pushed just as they are. */
+/* True when bulk strings are pushed just as they are. */
 static int has_plain_values(const redio_builder *b, const redio_shape *shape) {
   return !shape->fields && !(b->mode & REDIO_MODE_TEXT) &&
          values_shape(shape)->kind <= REDIO_SHAPE_NAME;
