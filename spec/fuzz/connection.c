@@ -35,7 +35,7 @@ typedef struct model_chain {
   int first_ref, refs;
   char *said;   /* its bytes */
   size_t bytes; /* with those of its pieces */
-  int kept;
+  int kept, readonly;
   int dropped, cut, finished, turn;
   int replies;
   expected_reply reply[MOST_COMMANDS * 3];
@@ -122,6 +122,7 @@ static void add_push(choices *in, model *m) {
 
 static void add_commands(choices *in, model *m, redio_pipeline *p, model_chain *chain) {
   unsigned i, count = pick(in, MOST_COMMANDS);
+  uint32_t reads = pick(in, 2) ? REDIO_READONLY : 0;
   for (i = 0; i < count; i++) {
     add_push(in, m);
     switch (pick(in, 6)) {
@@ -133,12 +134,12 @@ static void add_commands(choices *in, model *m, redio_pipeline *p, model_chain *
       queue(p, REDIO_SILENT, "value", ++m->asked);
       break;
     case 3:
-      queue(p, 0, "name", ++m->asked);
+      queue(p, reads, "name", ++m->asked);
       expect(chain, '*', m->asked, 0);
       answer(m, "|1\r\n+ttl\r\n:1\r\n*2\r\n:%u\r\n*?\r\n.\r\n", m->asked);
       break;
     default:
-      queue(p, 0, "value", ++m->asked);
+      queue(p, reads, "value", ++m->asked);
       expect(chain, ':', m->asked, 0);
       answer(m, ":%u\r\n", m->asked);
     }
@@ -174,6 +175,7 @@ static void submit(choices *in, model *m) {
   chain->bytes = p.closed_out + p.piece_bytes;
   m->queued += chain->bytes;
   chain->kept = pick(in, 4) > 0;
+  chain->readonly = (p.all_flags & REDIO_READONLY) != 0;
   chain->slot = redio_connection_submit(&m->c, &p, 0, chain->kept);
   chain->turn = m->turn;
   REQUIRE(p.submitted && m->c.pieces.count == pieces + p.pieces.count);
@@ -374,7 +376,8 @@ static void recover(model *m) {
   const model_chain *chain = m->chains + m->first;
   int i, was_sent = chain->turn != m->turn;
   redio_pipeline p;
-  REQUIRE(redio_connection_keeps(&m->c) == (chain->kept && !(chain->refs && was_sent)));
+  REQUIRE(redio_connection_keeps(&m->c) ==
+          (chain->kept && (!was_sent || (chain->readonly && !chain->refs))));
   if (!redio_connection_keeps(&m->c))
     return;
   redio_pipeline_init(&p, &p);
