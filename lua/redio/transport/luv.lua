@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- Sockets, timers and the loop of libuv, through luv.
 --
--- luv calls back on the coroutine that loaded it, and an error that escapes a callback ends the process: nothing that is
--- called from here may raise.
+-- luv calls back on the coroutine that loaded it, and an error that escapes a callback ends the process: nothing that
+-- is called from here may raise.
 
 local compat = require "redio.compat"
 local connecting = require "redio.transport.luv_connect"
@@ -13,6 +13,26 @@ local text = require "redio.text"
 local function built_in(name)
   return package.loaded[name] or package.preload[name]
 end
+
+local function is_main()
+  local co, is_the_main_one = coroutine.running()
+  return not co or is_the_main_one == true
+end
+
+local function is_installed(name)
+  for _, searcher in ipairs(rawget(package, "searchers") or rawget(package, "loaders")) do
+    local ok, loader = pcall(searcher, name)
+    if ok and type(loader) == "function" then return true end
+  end
+  return false
+end
+
+-- It calls back on the coroutine that loads it, for good: on a stack that is in use, or gone, unless it is the main one.
+if not is_main() and not package.loaded.luv and not package.loaded.uv and is_installed "luv" then
+  error("redio cannot be loaded first in a coroutine: it would load luv here, which calls back on the coroutine that "
+    .. "loads it; require \"redio\" (or \"luv\") outside of coroutines first, at the top of the program", 0)
+end
+
 local uv = require(built_in "uv" and not built_in "luv" and "uv" or "luv")
 
 core.ignore_sigpipe() -- libuv writes without MSG_NOSIGNAL
@@ -140,8 +160,9 @@ end
 ---@return table timer for `stop_timer`
 function M.start_timer(seconds, fn)
   local timer = uv.new_timer()
-  -- From now on, and not from when the loop last looked at its clock. To have it look (uv.update_time) would make timers
-  -- due that were only just started by another's callback: with many of them the loop would never come to its sockets.
+  -- From now on, and not from when the loop last looked at its clock. To have it look (uv.update_time) would make
+  -- timers due that were only just started by another's callback: with many of them the loop would never come to its
+  -- sockets.
   local late = uv.hrtime() / 1e6 - uv.now()
   local ms = math.ceil(seconds * 1000.0 + late) -- (of an integer 1000 times as much may be less than nothing)
   if ms > LONGEST then
