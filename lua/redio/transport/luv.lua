@@ -27,7 +27,8 @@ local function is_installed(name)
   return false
 end
 
--- It calls back on the coroutine that loads it, for good: on a stack that is in use, or gone, unless it is the main one.
+-- It calls back on the coroutine that loads it, for good: on a stack that is in use, or gone, unless that is the main
+-- one.
 if not is_main() and not package.loaded.luv and not package.loaded.uv and is_installed "luv" then
   error("redio cannot be loaded first in a coroutine: it would load luv here, which calls back on the coroutine that "
     .. "loads it; require \"redio\" (or \"luv\") outside of coroutines first, at the top of the program", 0)
