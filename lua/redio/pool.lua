@@ -32,7 +32,7 @@ function M.new(settings, transport, hooks)
     orphans = {}, -- their holders were collected
     receiving = {}, -- connections of receivers and monitors, which are none of `all`
     receivers = 0,
-    collected = false, -- since one of these was opened or closed
+    collect_at = 0, -- when it may be looked for dropped ones of these
     look_at = 0, -- when it may be looked for such that are not known yet
     pause = SHORTEST, -- between two looks
     looking = false, -- a timer: for that
@@ -179,13 +179,13 @@ function Pool:count_receivers()
   return self.receivers
 end
 
--- Places of receivers that were forgotten and not yet collected are free as well.
+-- Places of receivers that were dropped and not yet collected are free as well. After a look in vain there is no other
+-- for a while.
 function Pool:_has_place()
-  local most = self.settings.max_receivers
-  if self.receivers >= most and not self.collected then
-    self.collected = true
+  local most, now = self.settings.max_receivers, self.transport.now()
+  if self.receivers >= most and now >= self.collect_at then
     collectgarbage()
-    self:_reap()
+    self.collect_at = self:_reap() and 0 or now + LONGEST
   end
   return self.receivers < most
 end
@@ -194,7 +194,6 @@ function Pool:_count_receiver(conn, is_there)
   if is_there == (self.receiving[conn] or false) then return end
   self.receiving[conn] = is_there or nil
   self.receivers = self.receivers + (is_there and 1 or -1)
-  self.collected = false
 end
 
 --- A connection for what comes unasked, ready. It is always a new one, and counts apart from the others.

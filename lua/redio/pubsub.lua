@@ -47,9 +47,9 @@ function Confirmation:look(waiter)
   elseif not feed:is_up() then
     is_settled = true
   end
-  if feed.closed or is_settled then return feed:tell(waiter) end
+  if feed.closed or is_settled then return feed.waiters:tell(waiter) end
   local overflow = feed:overflow()
-  if overflow then feed:tell(waiter, nil, overflow) end
+  if overflow then feed.waiters:tell(waiter, nil, overflow) end
 end
 
 function Confirmation:serve()
@@ -109,7 +109,7 @@ function Receiver:_want(kind, is_on, names)
   local feed = self._feed
   feed.unsent = true
   -- a coroutine is waiting for messages already: it would not come by to send this
-  if feed.waiters.count > 0 and feed:is_up() and not self:_flush() then feed:call_for_care() end
+  if not feed.waiters:is_empty() and feed:is_up() and not self:_flush() then feed.waiters:call() end
   return self
 end
 
@@ -268,7 +268,7 @@ end
 -- Waits until all is confirmed, and tells the user of the gap.
 function Receiver:_tell_gap(waiter)
   local feed = self._feed
-  local ok, err = pcall(feed.await, feed, self._restoration)
+  local ok, err = pcall(feed.waiters.await, feed.waiters, self._restoration)
   if not ok then
     if errors.is(err, "OverflowError") then return err end
     error(err, 0)
@@ -277,7 +277,7 @@ function Receiver:_tell_gap(waiter)
   local gap = self.client.transport.now() - feed.lost_at
   feed.lost_at = nil
   feed:touch(self._confirmation)
-  feed:call_out(waiter, self._resubscribe, gap)
+  feed.waiters:call_out(waiter, self._resubscribe, gap)
 end
 
 --- Connected, all subscriptions on their way, a gap told. Done by one of those that wait.
@@ -311,10 +311,10 @@ function Receiver:_lose(err)
   feed.lost_at = feed.lost_at or self.client.transport.now()
   self.in_pubsub = false
   self._subscriptions:lose()
-  if not (self._resubscribe and feeds.passes(err)) then return feed:tell_line(feed.waiters, err) end
+  if not (self._resubscribe and feeds.passes(err)) then return feed.waiters:tell_all(err) end
   self:_end_unwanted()
   self._restoration:serve()
-  feed:call_for_care()
+  feed.waiters:call()
 end
 
 -- The confirmation cannot be read: those that wait for it are told.
@@ -331,7 +331,7 @@ end
 function Receiver:connect()
   if not task.can_wait() then return task.block(self.client.transport, self.connect, self) end
   self:_check_open(2)
-  self._feed:await(self._confirmation)
+  self._feed.waiters:await(self._confirmation)
   return self
 end
 

@@ -84,6 +84,12 @@ function M:peek()
   end
 end
 
+--- Puts an item that was popped back to where it was.
+function M:unpop(item)
+  self.first = self.first - 1
+  self[self.first] = item
+end
+
 --- The newest item; nil when there is none.
 function M:pop_last()
   local first, last = self.first, self.last
