@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Chains over one connection to a model of a server that answers each command with its number:
  * every chain finishes exactly once, in the order of submission, with its own replies, whatever is
- * dropped and however the bytes are cut, until the connection is lost. A chain that is dropped
- * before it was sent leaves no trace in the output; a lost one can be had back as it was, if it was
- * kept.
+ * dropped and however the bytes are cut, until the connection is lost. What is dropped before it
+ * was sent leaves no trace in the output; what is lost can be had back as it was, if it was kept.
  *
  * Input: choices. */
 #include "connection.h"
