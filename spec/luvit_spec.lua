@@ -109,6 +109,13 @@ describe("In Luvit", function()
     assert.equal(0, status)
   end)
 
+  it("logs in to servers of every generation", function()
+    local output, status = child.run(ROOT .. "/spec/support/login_program.lua", private.url, 60,
+      { luvit, "spec/support/luvit.lua" })
+    assert.equal("well\n", output)
+    assert.equal(0, status)
+  end)
+
   it("its own timers go on while a coroutine waits", function()
     local output, status = run_text [[
       local redio = require "redio"

@@ -68,6 +68,12 @@ describe("In Neovim", function()
     assert.equal(plain "well true\n", output)
   end)
 
+  it("logs in to servers of every generation", function()
+    local output, status = child.run("spec/support/login_program.lua", private.url, 60, { editor, "" })
+    assert.equal("well", plain(output))
+    assert.equal(0, status)
+  end)
+
   it("a coroutine that waits does not hold up the editor", function()
     local output, status = run_text [[
       local redio = require "redio"

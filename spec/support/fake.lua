@@ -138,6 +138,9 @@ local function accept(fake)
   local connection = setmetatable({ handle = handle, requests = {}, closed = false, _input = "" }, Connection)
   fake.connections[#fake.connections + 1] = connection
   fake.accepted = fake.accepted + 1
+  if fake._on_accept then
+    fake._on_accept(connection)
+  end
   handle:read_start(function(error_text, bytes)
     if bytes then
       receive(fake, connection, bytes)
@@ -154,7 +157,8 @@ end
 --- Starts one. `handler(connection, words)` is called for each request; what it returns, if it is a
 --- string, is written, and it may write by itself. HELLO, AUTH, CLIENT and SELECT are answered without
 --- it, as a server that speaks RESP3 would; `options.protocol = 2` knows no HELLO, and with
---- `options.protocol = false` the handler gets these, too.
+--- `options.protocol = false` the handler gets these, too. `options.on_accept(connection)` is called before a
+--- request has come.
 ---@param handler fun(connection: table, words: string[]): string|nil
 ---@param options? table
 ---@return table fake {host, port, url, accepted, connections, requests}
@@ -170,6 +174,7 @@ function M.start(handler, options)
     requests = {}, -- all that came to the handler
     _handler = handler,
     _protocol = protocol,
+    _on_accept = options and options.on_accept,
     _listener = uv.new_tcp(),
   }, Fake)
   assert(self._listener:bind(self.host, 0))
