@@ -14,6 +14,7 @@ trap '' HUP INT TERM # Ctrl-C goes to the whole group; the end of the input foll
   echo $? >"$dir/exited"
 } >"$dir/output" 2>&1 &
 read -r word
+while [ ! -e "$dir/pid" ]; do sleep 0.01; done # (on a busy machine it may be told to end what has only just begun)
 [ -e "$dir/exited" ] || kill -KILL "$(cat "$dir/pid")" 2>/dev/null
 wait
 [ "$word" = keep ] || rm -rf "$dir"
