@@ -2,6 +2,9 @@
 -- Real redis-servers for the specs, each in a private directory, on a free port of the loopback
 -- interface and on a unix socket. They end when stopped, and with the process that started them,
 -- however that ends. Nothing in here runs the luv loop, so it works inside and outside of it.
+--
+-- REDIS_SERVER names another program than redis-server. With REDIO_SPEAKS_AS=valkey-8.1, or another generation of
+-- spec.support.generations, spec/support/newer.lua stands before each server and makes it speak as that one.
 
 local uv = require "luv"
 
@@ -11,6 +14,11 @@ local Server = {}
 Server.__index = Server
 
 local START_DEADLINE = 10 -- seconds
+local PROGRAM = os.getenv "REDIS_SERVER" or "redis-server"
+local SPEAKS_AS = os.getenv "REDIO_SPEAKS_AS"
+if SPEAKS_AS == "" then SPEAKS_AS = nil end
+-- Where it listens itself when something stands before it: the ports are the same, for those who compare them.
+local BEHIND = "127.0.0.2"
 -- Keeps a server that nobody refers to any more from being stopped by the collector.
 M.live = {}
 
@@ -69,10 +77,13 @@ function M.free_port()
   error("no free port found between 20000 and 32000")
 end
 
---- The installed server's version: major, minor.
+local version
+
+--- The installed server's version: major, minor. (What a server can it is better asked itself: Valkey counts in its
+--- own way.)
 function M.version()
-  local major, minor = run("redis-server --version"):match("v=(%d+)%.(%d+)")
-  return tonumber(major), tonumber(minor)
+  version = version or { run(quote(PROGRAM) .. " --version"):match("v=(%d+)%.(%d+)") }
+  return tonumber(version[1]), tonumber(version[2])
 end
 
 local function percent_encode(text)
@@ -81,11 +92,17 @@ local function percent_encode(text)
   end))
 end
 
+-- Whether the installed server is older than that.
+local function is_before(major, minor)
+  local its_major, its_minor = M.version()
+  return its_major < major or its_major == major and its_minor < minor
+end
+
 local function configuration(self, lines)
   local conf = {
     "port " .. self.port,
-    "bind 127.0.0.1 -::1",
-    "unixsocket " .. self.path,
+    "bind " .. (self.speaks_as and BEHIND or is_before(6, 2) and "127.0.0.1" or "127.0.0.1 -::1"),
+    "unixsocket " .. self._socket,
     "unixsocketperm 700",
     "dir " .. self.dir,
     "logfile " .. self.dir .. "/log",
@@ -94,7 +111,7 @@ local function configuration(self, lines)
     "appendonly no",
     "daemonize no",
   }
-  if (M.version()) >= 7 then
+  if not is_before(7, 0) then
     conf[#conf + 1] = "enable-debug-command yes"
   end
   if self.password then
@@ -109,6 +126,7 @@ end
 -- What the server said before it died: the last lines of its log and of its output.
 local function last_words(self)
   local text = (read_file(self.dir .. "/output") or "") .. (read_file(self.dir .. "/log") or "")
+    .. (read_file(self.dir .. "/newer/output") or "")
   return text:sub(-2000)
 end
 
@@ -122,7 +140,7 @@ end
 local function launch(self)
   os.remove(self.dir .. "/pid")
   os.remove(self.dir .. "/exited")
-  local words = { "exec sh spec/support/guard.sh", quote(self.dir), "redis-server", quote(self.dir .. "/redis.conf") }
+  local words = { "exec sh spec/support/guard.sh", quote(self.dir), quote(PROGRAM), quote(self.dir .. "/redis.conf") }
   for _, arg in ipairs(self._args) do
     words[#words + 1] = quote(arg)
   end
@@ -139,6 +157,22 @@ local function launch(self)
   return state == "up"
 end
 
+-- Has something stand before the server that makes it speak as a later one; false when it cannot.
+local function put_before(self, lines)
+  local dir = self.dir .. "/newer"
+  assert(uv.fs_mkdir(dir, 448))
+  local words = { "exec sh spec/support/guard.sh", quote(dir), quote(os.getenv "LUA" or "lua5.4"),
+    "spec/support/newer.lua", quote(self.speaks_as), quote(self.dir), self.port, BEHIND }
+  for _, line in ipairs(lines) do
+    words[#words + 1] = line:match "^tls%-port (%d+)"
+  end
+  self._before = assert(io.popen(table.concat(words, " "), "w"))
+  M.wait_until(function()
+    return uv.fs_stat(self.dir .. "/listening") or uv.fs_stat(dir .. "/exited")
+  end)
+  return uv.fs_stat(self.dir .. "/listening") ~= nil
+end
+
 -- Lets go of the leash; returns when the server is gone.
 local function let_go(self, word)
   if not self._leash then
@@ -152,19 +186,23 @@ end
 
 --- Starts a redis-server and returns when it answers.
 --- `options` holds lines of configuration (its list part), and by name: `password`; `port`, when it
---- must be a certain one; `args`, a list of words for the command line, as in {"--sentinel"}.
+--- must be a certain one; `args`, a list of words for the command line, as in {"--sentinel"}; `speaks_as`, the
+--- generation of servers that it is made to speak as.
 ---@param options? table
----@return table server {host, port, path, dir, pid, url, unix_url, password}
+---@return table server {host, port, path, dir, pid, url, unix_url, password, speaks_as}
 function M.start(options)
   options = options or {}
   local tries = options.port and 1 or 10
+  local speaks_as = options.speaks_as or SPEAKS_AS
   for try = 1, tries do
     local dir = assert(uv.fs_mkdtemp((uv.os_tmpdir()) .. "/redio-XXXXXX"))
     local self = setmetatable({
       host = "127.0.0.1",
       port = options.port or M.free_port(),
       dir = dir,
-      path = dir .. "/redis.sock",
+      path = dir .. (speaks_as and "/newer.sock" or "/redis.sock"), -- for clients
+      speaks_as = speaks_as,
+      _socket = dir .. "/redis.sock",
       password = options.password,
       _args = options.args or {},
     }, Server)
@@ -172,11 +210,11 @@ function M.start(options)
     self.url = ("redis://%s%s:%d/"):format(user, self.host, self.port)
     self.unix_url = ("redis+unix://%s%s"):format(user, self.path)
     write_file(dir .. "/redis.conf", configuration(self, options))
-    if launch(self) then
+    if launch(self) and (not speaks_as or put_before(self, options)) then
       return self
     end
     local words = last_words(self)
-    let_go(self, "remove")
+    self:stop()
     if try == tries or not words:find("in use", 1, true) then
       error("redis-server did not start: " .. words, 2)
     end
@@ -199,7 +237,7 @@ end
 --- Runs redis-cli against the server, over its unix socket; returns what it printed, without the
 --- last newline.
 function Server:cli(...)
-  local words = { "redis-cli", "-s", quote(self.path) }
+  local words = { "redis-cli", "-s", quote(self._before and self.path or self._socket) }
   if self.password then
     words[#words + 1] = "--no-auth-warning -a " .. quote(self.password)
   end
@@ -255,6 +293,11 @@ end
 
 --- Ends the server and removes its directory. May be called again.
 function Server:stop()
+  if self._before then
+    self._before:write "remove\n"
+    self._before:close()
+    self._before = nil
+  end
   let_go(self, "remove")
 end
 
