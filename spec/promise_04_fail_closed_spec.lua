@@ -148,26 +148,34 @@ describe("Promise 4, fail closed:", function()
     end
   end)
 
-  it("an EVAL that is answered `-ERR a`, `+X`: the error is its own, the X is nobody's", function()
-    local one = it_needs:fake(function(connection, words)
-      if words[1] == "EVAL" then return "-ERR a\r\n+X\r\n" end
-      return ("$%d\r\n%s\r\n"):format(#words[2], words[2]), connection
-    end)
-    local redis = it_needs:client(one.url, { retry = false })
-    check.within(5, function()
-      local err = check.raises("ReplyError", function() redis():eval("...", 0):await() end)
-      assert.are.equal("a", err.message)
-      local ok, answer = pcall(function() return redis():echo "mine":await() end)
-      if ok then
-        assert.are.equal("mine", answer)
-      else
-        -- asked before the X was noticed, and not yet sent
-        assert.is_true(redio.errors.is(answer, "ProtocolError"), tostring(answer))
-        assert.are.equal("no", answer.sent)
-      end
-      assert.are.equal("mine", (redis():echo "mine":await()))
-      assert.are.equal(2, one.accepted)
-    end)
+  -- After a reply that nobody asked for, which came with the one before: what is asked next is answered, or is told
+  -- that the connection was closed; and then all is well, over another one.
+  local function assert_told_or_answered(redis, sent)
+    local ok, answer = pcall(function() return redis():echo "mine":await() end)
+    if ok then
+      assert.are.equal("mine", answer)
+    else
+      assert.is_true(redio.errors.is(answer, "ProtocolError"), tostring(answer))
+      assert.truthy(sent[answer.sent], tostring(answer))
+    end
+    assert.are.equal("mine", (redis():echo "mine":await()))
+  end
+
+  it("an EVAL that is answered `-ERR a` or `+a`, `+X`: the first is its own, the X is nobody's", function()
+    for reply, kind in pairs { ["-ERR a"] = "ReplyError", ["+a"] = false } do
+      local one = it_needs:fake(function(connection, words)
+        if words[1] == "EVAL" then return reply .. "\r\n+X\r\n" end
+        return ("$%d\r\n%s\r\n"):format(#words[2], words[2]), connection
+      end)
+      local redis = it_needs:client(one.url, { retry = false })
+      check.within(5, function()
+        local ok, answer = pcall(function() return redis():eval("...", 0):await() end)
+        assert.are.equal(not kind, ok)
+        assert.are.equal("a", ok and answer or answer.message)
+        assert_told_or_answered(redis, { no = true }) -- asked before the X was noticed, and not yet sent
+        assert.are.equal(2, one.accepted)
+      end)
+    end
   end)
 
   it("a real server's script cannot smuggle a reply in by its error", function()
@@ -176,9 +184,15 @@ describe("Promise 4, fail closed:", function()
       [[return redis.error_reply("ERR a\r\n+X")]], [[return {err = "ERR a\r\n+X"}]], [[error("a\r\n+X")]],
       [[return redis.status_reply("a\r\n+X")]],
     } do
+      -- Some servers let such a status out as it is: two replies, of which one is nobody's.
+      local is_one = server.shared():cli("eval", source, "0"):find("+X", 1, true)
       check.within(5, function()
         pcall(function() redis():eval(source, 0):await() end)
-        assert.are.equal("mine", (redis():echo "mine":await()))
+        if is_one then
+          assert.are.equal("mine", (redis():echo "mine":await()))
+        else
+          assert_told_or_answered(redis, { no = true, maybe = true })
+        end
       end)
     end
   end)
