@@ -251,6 +251,7 @@ describe("errors", function()
         { "NOPROTO", "unsupported protocol version", "HELLO" },
         { "NOAUTH", "Authentication required.", "CONFIG GET" },
         { "LOADING", "Redis is loading the dataset in memory", "HELLO" },
+        { "LOADING", "Valkey is loading the dataset in memory", "HELLO" },
         { "ERR", "max number of clients reached", "HELLO" },
         { "ERR", "syntax error", "AUTH" },
         { "IOERR", "error or timeout connecting to the client", "MIGRATE" },
@@ -299,6 +300,16 @@ describe("errors", function()
         },
       }
       for _, case in ipairs(cases) do
+        assert.equal(case[3], message_of("ERR", case[2], case[1]))
+      end
+      local of_valkey = {
+        { "ACL LOAD", "This instance is not configured to use an ACL file. You may want ...",
+          "not configured to use an ACL file" },
+        { "HELLO", "Running in protected mode because protected mode is enabled ...",
+          "it is running in protected mode: it has no password, and serves its own machine only" },
+        { "ACL SETUSER", "Valkey is busy running a script. You can only ...", "Valkey is busy running a script" },
+      }
+      for _, case in ipairs(of_valkey) do
         assert.equal(case[3], message_of("ERR", case[2], case[1]))
       end
       assert.equal(

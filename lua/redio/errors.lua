@@ -256,6 +256,7 @@ for _, known in ipairs {
   "The 'default' user cannot be removed",
   "The server is running without a config file",
   "Usernames can't contain spaces or null characters",
+  "Valkey is loading the dataset in memory",
   "You can't write against a read only replica.",
   "error or timeout connecting to the client",
   "error or timeout reading from target instance",
@@ -276,7 +277,9 @@ for _, known in ipairs {
   "HELLO must be called with the client already authenticated",
   "Redis is busy running a script",
   "Redis is running in protected mode: it has no password, and serves its own machine only",
+  "Valkey is busy running a script",
   "a rule of ACL SETUSER is wrong",
+  "it is running in protected mode: it has no password, and serves its own machine only",
   "not configured to use an ACL file",
   "the target server refused it",
   "the user has no permission to run it",
@@ -295,14 +298,20 @@ local REWORDED = { -- beginnings of texts that do have such a place
   { "^Invalid argument", "wrong argument" },
   { "^Redis is busy", "Redis is busy running a script" },
   {
+    "^Running in protected mode", -- Valkey
+    "it is running in protected mode: it has no password, and serves its own machine only",
+  },
+  {
     "^Redis is running in protected mode",
     "Redis is running in protected mode: it has no password, and serves its own machine only",
   },
   { "^Target instance replied with error", "the target server refused it" },
+  { "^This instance is not configured to use an ACL file", "not configured to use an ACL file" }, -- Valkey
   { "^This Redis instance is not configured to use an ACL file", "not configured to use an ACL file" },
   { "^Unknown option or number of arguments", "unknown parameter, or wrong number of arguments" },
   { "^Unknown subcommand", "unknown subcommand" },
   { "^Unsupported CONFIG parameter", "unknown parameter, or wrong number of arguments" },
+  { "^Valkey is busy", "Valkey is busy running a script" },
   { "^[Uu]ser .*has no permissions", "the user has no permission to run it" },
   { "^this user has no permissions", "the user has no permission to run it" },
   { "^unknown subcommand", "unknown subcommand" },
