@@ -103,6 +103,35 @@ describe("In nginx", function()
     end)
   end)
 
+  it("an error within the core ends the connection and is told, and nothing else", function()
+    -- (No memory: it is raised in the place of what the core does.)
+    local own = server.start()
+    nginx.with({ url = own.url, seconds = 20, http = [[init_by_lua_block {
+      local methods = getmetatable(require("redio.core").connection()).__index
+      for _, name in ipairs { "next", "output" } do
+        local method = methods[name]
+        methods[name] = function(...)
+          if failing == name then
+            failing = nil
+            error("not enough memory", 0)
+          end
+          return method(...)
+        end
+      end
+      require "redio"
+    }]], locations = { ["/"] = [[
+      local redis = redio.Redis(os.getenv "REDIS_URL", { retry = false })
+      redis():echo("x"):await()
+      failing = ngx.var.arg_fail
+      local ok, err = pcall(function() redis():incr("n"):await() end)
+      ngx.print(tostring(ok), " ", err.kind, " ", err.message, "; ", redis():echo("y"):await(), " ",
+        redis:stats().connections)]] } }, function(web)
+      assert.same("false ProtocolError not enough memory; y 1", select(2, web:get "/?fail=next"))
+      assert.same("false ConnectionError not enough memory; y 1", select(2, web:get "/?fail=output"))
+    end)
+    own:stop()
+  end)
+
   describe("of more than 8,000", function()
     local function says(program, expected)
       local own = server.start()
