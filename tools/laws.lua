@@ -248,7 +248,7 @@ for _, path in ipairs(files("lua", "*.lua")) do
   if transport == "init" then
     one_function(picks_transport, path, hosts, {}, "one function of this file picks the default")
   else
-    local own = transport == "luv" and set("luv uv") or set(transport or "")
+    local own = (transport == "luv" or transport == "uv") and set("luv uv") or set(transport or "")
     each_word(path, hosts, function(place, word)
       if not own[word] then
         breach("only transports name hosts", place, "%s belongs to lua/redio/transport", word)

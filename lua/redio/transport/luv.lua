@@ -7,12 +7,7 @@
 local compat = require "redio.compat"
 local core = require "redio.core"
 local text = require "redio.text"
-
--- What the host has built in comes first, for its loop is the one that runs; Luvit's name for it is "uv".
-local function built_in(name)
-  return package.loaded[name] or package.preload[name]
-end
-local uv = require(built_in "uv" and not built_in "luv" and "uv" or "luv")
+local uv = require "redio.transport.uv"
 
 core.ignore_sigpipe() -- libuv writes without MSG_NOSIGNAL
 
