@@ -19,18 +19,16 @@ local function forget_failed()
   end
 end
 
--- What a transport's file says, and nothing else, when it must not be loaded where it is.
-local NOT_HERE = "^redio cannot be loaded first in a coroutine"
-
 --- The transport of the host that runs this program.
 ---@return table transport see docs/transports.md
 function M.default()
   local name = pick()
-  if type(package.loaded[name]) == "table" then return package.loaded[name] end
-  local ok, loaded = pcall(require, name)
-  if ok then return loaded end
-  package.loaded[name] = nil
-  error(loaded, 0)
+  local loaded = package.loaded[name]
+  if type(loaded) == "table" then return loaded end
+  local ok, result = pcall(require, name)
+  if ok then return result end
+  forget_failed()
+  error(result, 0)
 end
 
 --- The tasks of the host, where it alone may resume; nil where they are coroutines of our own.
@@ -40,12 +38,10 @@ function M.tasks()
   return name and require(name)
 end
 
--- It is loaded now, where the program loads redio, and not on whatever coroutine needs it first. Where what it needs is
--- not installed, whatever needs it will say so; options.transport does not.
+-- It is loaded now, where the program loads redio, and not on whatever coroutine needs it first. An error of redio's own
+-- says that this is the wrong place. That there is nothing to load will be said by whatever needs the default transport:
+-- a client with options.transport does not.
 local ok, why = pcall(M.default)
-if not ok and tostring(why):find(NOT_HERE) then
-  forget_failed()
-  error(why, 0)
-end
+if not ok and tostring(why):find "^redio " then error(why, 0) end
 
 return M

@@ -8,33 +8,7 @@ local compat = require "redio.compat"
 local connecting = require "redio.transport.luv_connect"
 local core = require "redio.core"
 local text = require "redio.text"
-
--- What the host has built in comes first, for its loop is the one that runs; Luvit's name for it is "uv".
-local function built_in(name)
-  return package.loaded[name] or package.preload[name]
-end
-
-local function is_main()
-  local co, is_the_main_one = coroutine.running()
-  return not co or is_the_main_one == true
-end
-
-local function is_installed(name)
-  for _, searcher in ipairs(rawget(package, "searchers") or rawget(package, "loaders")) do
-    local ok, loader = pcall(searcher, name)
-    if ok and type(loader) == "function" then return true end
-  end
-  return false
-end
-
--- It calls back on the coroutine that loads it, for good: on a stack that is in use, or gone, unless that is the main
--- one.
-if not is_main() and not package.loaded.luv and not package.loaded.uv and is_installed "luv" then
-  error("redio cannot be loaded first in a coroutine: it would load luv here, which calls back on the coroutine that "
-    .. "loads it; require \"redio\" (or \"luv\") outside of coroutines first, at the top of the program", 0)
-end
-
-local uv = require(built_in "uv" and not built_in "luv" and "uv" or "luv")
+local uv = require "redio.transport.uv"
 
 core.ignore_sigpipe() -- libuv writes without MSG_NOSIGNAL
 
