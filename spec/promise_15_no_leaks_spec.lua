@@ -32,8 +32,8 @@ describe("Promise 15, no leaks:", function()
   end
 
   -- Runs `round(i)` so often, `together` at a time, and compares what the process holds with what it held
-  -- after some rounds.
-  local function compare(rounds, together, round)
+  -- after some rounds; `tidy`, if given, is called before each look.
+  local function compare(rounds, together, round, tidy)
     local function run(count)
       for i = 1, count, together do
         local group = {}
@@ -43,6 +43,7 @@ describe("Promise 15, no leaks:", function()
         redio.gather((table.unpack or unpack)(group)) -- luacheck: ignore unpack
         if i % 100 < together then process.collect() end -- what only finalizers close
       end
+      if tidy then tidy() end
       settle()
     end
     check.within(60, function()
@@ -166,6 +167,8 @@ describe("Promise 15, no leaks:", function()
           redis:transaction("spec:p15", function(db) db:call "NO SUCH" end)
         end)
       end
+    end, function()
+      redis:disconnect { idle = true } -- as many as were needed at a time, which differs
     end)
   end)
 

@@ -37,7 +37,7 @@ int redio_connection_event(redio_connection *c, redio_event event) {
 void redio_connection_init(redio_connection *c, const void *tag, const redio_limits *limits) {
   memset(c, 0, sizeof *c);
   c->tag = tag;
-  c->first = c->last = c->unused = REDIO_NO_CHAIN;
+  c->first = c->last = c->unused = c->last_sent = c->last_indexed = REDIO_NO_CHAIN;
   redio_decoder_init(&c->decoder, limits);
   c->decoder.in.patience = c->out.patience = PATIENCE;
 }
@@ -145,6 +145,7 @@ static void start_chain(redio_connection *c, const redio_pipeline *p, unsigned c
   chain->next = REDIO_NO_CHAIN;
   chain->replies = (uint32_t)p->replies;
   chain->at = c->origin + redio_buf_len(&c->out);
+  chain->number = ++c->submitted;
   chain->len = p->closed_out;
   chain->mode = mode;
   chain->kept = keep != 0;
@@ -162,6 +163,7 @@ uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigne
     copy_pieces(c, p);
   move_bytes(&c->out, &p->out, p->closed_out);
   move_bytes(&c->expects, &p->expects, redio_buf_len(&p->expects));
+  c->unsent_expects += redio_buf_len(&p->expects);
   p->submitted = 1;
   return p->replies ? c->last : REDIO_NO_CHAIN;
 }
@@ -172,28 +174,13 @@ static const redio_expect *skip_entries(const redio_expect *e, uint32_t replies)
   return e;
 }
 
-/* Takes the chain out of the list; returns the first entry it expects. */
-static const redio_expect *unlink_chain(redio_connection *c, uint32_t slot) {
-  const redio_expect *e = redio_connection_entries(c);
-  uint32_t i, before = REDIO_NO_CHAIN;
-  for (i = c->first; i != slot; i = c->chains[i].next) {
-    e = skip_entries(e, c->chains[i].replies);
-    before = i;
-  }
-  if (before == REDIO_NO_CHAIN)
-    c->first = c->chains[slot].next;
-  else
-    c->chains[before].next = c->chains[slot].next;
-  if (c->last == slot)
-    c->last = before;
-  return e;
-}
-
 static void free_slot(redio_connection *c, uint32_t slot) {
-  c->chains[slot].next = c->unused;
+  redio_chain *chain = c->chains + slot;
+  chain->next = c->unused;
+  chain->number = 0;
   c->unused = slot;
-  c->waiting--;
-  c->keeping -= c->chains[slot].lasting;
+  c->waiting -= !chain->cut;
+  c->keeping -= chain->lasting;
 }
 
 static void reverse(redio_piece *from, redio_piece *end) {
@@ -221,37 +208,136 @@ static void cut_pieces(redio_connection *c, size_t from, size_t to) {
   p->spare = n;
 }
 
-static void cut_bytes(redio_buf *b, size_t at, size_t len) {
-  char *from = b->data + b->head + at;
-  memmove(from, from + len, redio_buf_len(b) - at - len);
-  b->tail -= len;
+uint32_t redio_connection_after(const redio_connection *c, uint32_t slot,
+                                unsigned long long number) {
+  uint32_t i;
+  if (number && c->chains[slot].number == number)
+    return c->chains[slot].next;
+  for (i = c->first; i != REDIO_NO_CHAIN && c->chains[i].number <= number; i = c->chains[i].next)
+    ;
+  return i;
 }
 
-/* As if the chain, which was not sent, had never been submitted. */
-static void cut_chain(redio_connection *c, uint32_t slot) {
-  const redio_chain chain = c->chains[slot];
-  size_t i, from = (size_t)(chain.at - c->sent);
-  uint32_t next;
-  const redio_expect *e = unlink_chain(c, slot), *end = skip_entries(e, chain.replies);
-  cut_bytes(&c->expects, (size_t)(e - redio_connection_entries(c)) * sizeof *e,
-            (size_t)(end - e) * sizeof *e);
-  cut_pieces(c, from, from + chain.len);
-  cut_bytes(&c->out, (size_t)(chain.at - c->origin), chain.len);
-  for (i = 0; i < c->pieces.count; i++)
-    if (c->pieces.list[i].at > from)
-      c->pieces.list[i].at -= chain.len;
-  for (next = chain.next; next != REDIO_NO_CHAIN; next = c->chains[next].next)
-    c->chains[next].at -= chain.len;
+/* The bytes of the chain's pieces, which are to be sent. */
+static size_t piece_bytes(const redio_connection *c, const redio_chain *chain) {
+  const redio_pieces *p = &c->pieces;
+  size_t from = (size_t)(chain->at - c->sent), low = 0, high = p->count, bytes = 0;
+  while (low < high) {
+    size_t middle = low + (high - low) / 2;
+    if (p->list[middle].at <= from)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  for (; low < p->count && p->list[low].at < from + chain->len; low++)
+    bytes += p->list[low].len;
+  return bytes;
+}
+
+void redio_connection_drop(redio_connection *c, uint32_t slot) {
+  redio_chain *chain = c->chains + slot;
+  if (chain->dropped)
+    return;
+  chain->dropped = 1;
+  if (redio_connection_was_sent(c, slot))
+    return;
+  chain->cut = 1;
+  c->cuts++;
+  c->cut_bytes += chain->len + (chain->large ? piece_bytes(c, chain) : 0);
+  c->waiting--;
+}
+
+/* A run of things of which some are kept, in order: those before `to` are, those from `from` on are
+ * not looked at yet. */
+typedef struct sieve {
+  char *base;
+  size_t from, to;
+} sieve;
+
+static void keep_next(sieve *s, size_t n) {
+  if (s->from != s->to)
+    memmove(s->base + s->to, s->base + s->from, n);
+  s->from += n;
+  s->to += n;
+}
+
+static void cut_next(sieve *s, size_t n) { s->from += n; }
+
+/* The pieces before that byte, counted from `sent` as it was: kept, with `gone` bytes less before
+ * them, or behind those that are. */
+static void sift_pieces(redio_pieces *p, sieve *s, size_t end, size_t gone, int is_cut) {
+  for (; s->from < p->count && p->list[s->from].at < end; s->from++) {
+    redio_piece piece = p->list[s->from];
+    if (is_cut)
+      continue;
+    piece.at -= gone;
+    p->list[s->from] = p->list[s->to];
+    p->list[s->to++] = piece;
+  }
+}
+
+/* Takes the chain behind `before` out of the list. */
+static void unlink_after(redio_connection *c, uint32_t before, uint32_t slot) {
+  uint32_t next = c->chains[slot].next;
+  if (before == REDIO_NO_CHAIN)
+    c->first = next;
+  else
+    c->chains[before].next = next;
+  if (c->last == slot)
+    c->last = before;
+  if (c->last_indexed == slot && c->chains[slot].number == c->last_indexed_number &&
+      before != REDIO_NO_CHAIN) {
+    c->last_indexed = before;
+    c->last_indexed_number = c->chains[before].number;
+  }
   free_slot(c, slot);
 }
 
-int redio_connection_drop(redio_connection *c, uint32_t slot) {
-  if (redio_connection_was_sent(c, slot)) {
-    c->chains[slot].dropped = 1;
-    return 0;
+static void end_sieve(redio_buf *b, sieve *s) {
+  keep_next(s, redio_buf_len(b) - s->from);
+  b->tail = b->head + s->to;
+  if (!s->to)
+    redio_buf_emptied(b);
+}
+
+void redio_connection_tidy(redio_connection *c) {
+  size_t unsent = (size_t)(c->sent - c->origin), gone = 0;
+  size_t known = redio_buf_len(&c->expects) - c->unsent_expects;
+  sieve out = {redio_buf_head(&c->out), unsent, unsent}, pieces = {NULL, 0, 0};
+  sieve expects = {redio_buf_head(&c->expects), known, known};
+  uint32_t slot, next, before;
+  if (!c->cuts || c->state == REDIO_LOST)
+    return;
+  slot = redio_connection_after(c, c->last_sent, c->last_sent_number);
+  before = slot == c->first ? REDIO_NO_CHAIN : c->last_sent;
+  for (; slot != REDIO_NO_CHAIN; slot = next) {
+    redio_chain *chain = c->chains + slot;
+    const redio_expect *e = (const redio_expect *)(const void *)(expects.base + expects.from);
+    size_t entries = (size_t)(skip_entries(e, chain->replies) - e) * sizeof *e;
+    size_t at = (size_t)(chain->at - c->origin), end = at + chain->len;
+    next = chain->next;
+    keep_next(&out, at - out.from); /* what has no reply belongs to no chain */
+    sift_pieces(&c->pieces, &pieces, at - unsent, gone, 0);
+    sift_pieces(&c->pieces, &pieces, end - unsent, gone, chain->cut);
+    (chain->cut ? cut_next : keep_next)(&out, chain->len);
+    (chain->cut ? cut_next : keep_next)(&expects, entries);
+    if (chain->cut) {
+      gone += chain->len;
+      unlink_after(c, before, slot);
+    } else {
+      chain->at -= gone;
+      before = slot;
+    }
   }
-  cut_chain(c, slot);
-  return 1;
+  sift_pieces(&c->pieces, &pieces, (size_t)-1, gone, 0);
+  c->pieces.spare = c->pieces.count - pieces.to;
+  c->pieces.count = pieces.to;
+  c->piece_bytes -= c->cut_bytes - gone;
+  c->unsent_expects = expects.to - known;
+  end_sieve(&c->out, &out);
+  end_sieve(&c->expects, &expects);
+  c->cuts = 0;
+  c->cut_bytes = 0;
 }
 
 /* What is before that byte is not asked for any more. */
@@ -271,6 +357,9 @@ void redio_connection_sent(redio_connection *c) {
   if (arrived && (c->first == REDIO_NO_CHAIN || !redio_connection_was_sent(c, c->first)))
     c->unasked = arrived;
   c->sent = c->origin + redio_buf_len(&c->out);
+  c->last_sent = c->last;
+  c->last_sent_number = c->last == REDIO_NO_CHAIN ? 0 : c->chains[c->last].number;
+  c->unsent_expects = 0;
   c->pieces.count = 0;
   c->piece_bytes = 0;
   if (!c->keeping || (c->max_out && redio_buf_len(&c->out) > c->max_out))

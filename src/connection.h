@@ -5,7 +5,8 @@
  * Pipelines are submitted as chains. A chain has a slot, a small number that the owner may use as
  * an index; it keeps it until its last reply is in, or until it is popped from a dead connection.
  * Replies belong to chains strictly first in, first out. A chain that is dropped keeps its place,
- * and its replies are read and forgotten; one of which nothing was sent yet never will be.
+ * and its replies are read and forgotten; one of which nothing was sent yet never will be: it is
+ * cut out of the output before that is taken.
  *
  * What a chain said stays in the output buffer until it is sent, so that it can be had back for
  * another try, and its pipeline is free at once. What only reads stays until it is answered, as in
@@ -49,11 +50,13 @@ typedef struct redio_chain {
   uint32_t places;  /* strings among these that a decoder is to see */
   unsigned char mode;
   unsigned char dropped;
-  unsigned char kept;     /* its commands may be asked for again as long as they are not sent */
-  unsigned char lasting;  /* and also afterwards: they only read, and have no pieces */
-  unsigned char large;    /* it has pieces */
-  unsigned char readonly; /* all its commands are */
-  unsigned long long at;  /* its first byte, counted from the connection's first */
+  unsigned char cut;         /* dropped before it was sent */
+  unsigned char kept;        /* its commands may be asked for again as long as they are not sent */
+  unsigned char lasting;     /* and also afterwards: they only read, and have no pieces */
+  unsigned char large;       /* it has pieces */
+  unsigned char readonly;    /* all its commands are */
+  unsigned long long at;     /* its first byte, counted from the connection's first */
+  unsigned long long number; /* of all that were submitted, from 1 on; 0: the slot is free */
   size_t len;
 } redio_chain;
 
@@ -67,7 +70,16 @@ typedef struct redio_connection {
   redio_buf expects; /* from the first chain's first reply on */
   size_t taken;      /* entries of it that the first chain's replies so far have used up */
   redio_chain *chains;
-  uint32_t chains_cap, chains_used, first, last, unused, waiting;
+  uint32_t chains_cap, chains_used, first, last, unused;
+  uint32_t waiting;                    /* chains in flight or to be sent; not those that are cut */
+  uint32_t cuts;                       /* chains to be cut out of the output */
+  size_t cut_bytes;                    /* with their pieces */
+  size_t unsent_expects;               /* bytes of `expects` of what is to be sent */
+  uint32_t last_sent;                  /* the slot that was the last when output was taken, */
+  unsigned long long last_sent_number; /* and whose it was */
+  unsigned long long submitted;        /* chains so far */
+  uint32_t last_indexed;               /* likewise, of the owner's index of waiters */
+  unsigned long long last_indexed_number;
   uint32_t keeping; /* how many chains may be asked for again after they were sent */
   size_t unasked;   /* bytes that had come for no chain when the last ones were sent */
   redio_state state;
@@ -100,25 +112,33 @@ uint32_t redio_connection_next_slot(const redio_connection *c);
 uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigned char mode,
                                  int keep);
 
-/* Nobody waits for that chain any more. 1 when it was not sent yet: then it is taken out of the
- * output and its slot is free; the refs of its pieces, for the owner to give back, have become the
- * spare ones of `pieces`. Else 0. */
-int redio_connection_drop(redio_connection *c, uint32_t slot);
+/* Nobody waits for that chain any more. One that was not sent yet does not count from now on; its
+ * place in the output and its slot are free after the next `tidy`. */
+void redio_connection_drop(redio_connection *c, uint32_t slot);
 
-/* What is to be sent: how many bytes without pieces, and with them, and the former ones. Nothing
- * any more when it is lost. */
+/* Takes what was dropped unsent out of the output, all of it in one pass. The refs of its pieces,
+ * for the owner to give back, have become the spare ones of `pieces`. */
+void redio_connection_tidy(redio_connection *c);
+
+/* The first chain that was submitted after the chain `number` had been, which has or had that slot;
+ * REDIO_NO_CHAIN when there is none. */
+uint32_t redio_connection_after(const redio_connection *c, uint32_t slot,
+                                unsigned long long number);
+
+/* What is to be sent: how many bytes without pieces; with them, and without what was dropped; and
+ * the former ones, after `tidy`. Nothing any more when it is lost. */
 static inline size_t redio_connection_unsent(const redio_connection *c) {
   return c->state == REDIO_LOST ? 0 : (size_t)(c->origin + redio_buf_len(&c->out) - c->sent);
 }
 static inline size_t redio_connection_queued(const redio_connection *c) {
   size_t unsent = redio_connection_unsent(c);
-  return unsent ? unsent + c->piece_bytes : 0;
+  return unsent ? unsent + c->piece_bytes - c->cut_bytes : 0;
 }
 static inline const char *redio_connection_output(const redio_connection *c) {
   return redio_buf_head(&c->out) + (c->sent - c->origin);
 }
 
-/* The output was taken. */
+/* The output was taken, after `tidy`. */
 void redio_connection_sent(redio_connection *c);
 
 /* Whether bytes of that chain may be on their way. */

@@ -16,6 +16,8 @@ enum {
 
 static int cell(uint32_t slot, int which) { return (int)slot * 2 + which; }
 
+#define WEAK "redio.weak"
+
 /* What a waiter is resumed with before anything else, so that it can tell us from a stranger. */
 static const char done_token, failed_token, lost_token;
 
@@ -132,22 +134,56 @@ static void clear_cell(lua_State *L, int waiters, uint32_t slot, int which) {
   set_cell(L, waiters, slot, which);
 }
 
+/* Pushes the index of those that wait, coroutine -> slot, up to the chain submitted last. It is
+ * made when it is first asked for, and holds nobody alive. What it says may be out of date. */
+static void push_index(lua_State *L, redio_connection *c, int waiters) {
+  uint32_t slot;
+  lua_getfield(L, waiters, "index");
+  if (!lua_istable(L, -1)) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    luaL_getmetatable(L, WEAK);
+    lua_setmetatable(L, -2);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, waiters, "index");
+    c->last_indexed_number = 0;
+  }
+  if (c->chains[c->last].number <= c->last_indexed_number)
+    return;
+  slot = redio_connection_after(c, c->last_indexed, c->last_indexed_number);
+  for (; slot != REDIO_NO_CHAIN; slot = c->chains[slot].next) {
+    lua_rawgeti(L, waiters, cell(slot, CELL_WAITER));
+    lua_pushinteger(L, slot);
+    lua_rawset(L, -3);
+  }
+  c->last_indexed = c->last;
+  c->last_indexed_number = c->chains[c->last].number;
+}
+
 /* connection:find(waiters, coroutine) -> the slot of the chain that it waits for, or nil; whether
- * bytes of it may be on their way */
+ * bytes of it may be on their way. As many as are submitted may be looked for one after the other:
+ * none is looked at twice. */
 static int lconnection_find(lua_State *L) {
-  const redio_connection *c = check_connection(L, 1);
+  redio_connection *c = check_connection(L, 1);
   uint32_t slot;
   lua_settop(L, 3);
-  for (slot = c->first; slot != REDIO_NO_CHAIN; slot = c->chains[slot].next) {
-    lua_rawgeti(L, 2, cell(slot, CELL_WAITER));
-    if (lua_rawequal(L, 3, 4)) {
-      lua_pushinteger(L, slot);
-      lua_pushboolean(L, redio_connection_was_sent(c, slot));
-      return 2;
-    }
-    lua_pop(L, 1);
+  if (c->first == REDIO_NO_CHAIN) { /* a time to forget those that are gone */
+    lua_pushnil(L);
+    lua_setfield(L, 2, "index");
+    return 0;
   }
-  return 0;
+  push_index(L, c, 2);
+  lua_pushvalue(L, 3);
+  lua_rawget(L, -2);
+  if (!lua_isnumber(L, -1))
+    return 0;
+  slot = (uint32_t)lua_tointeger(L, -1);
+  lua_rawgeti(L, 2, cell(slot, CELL_WAITER));
+  if (!lua_rawequal(L, -1, 3))
+    return 0;
+  lua_pushinteger(L, slot);
+  lua_pushboolean(L, redio_connection_was_sent(c, slot));
+  return 2;
 }
 
 /* connection:drop(waiters, slot): nobody waits for that chain any more; one that was not sent yet
@@ -157,9 +193,7 @@ static int lconnection_drop(lua_State *L) {
   uint32_t slot = (uint32_t)luaL_checkinteger(L, 3);
   clear_cell(L, 2, slot, CELL_WAITER);
   clear_cell(L, 2, slot, CELL_RESULTS);
-  drop_spare_refs(L, &c->pieces);
-  if (redio_connection_drop(c, slot))
-    drop_spare_refs(L, &c->pieces);
+  redio_connection_drop(c, slot);
   return 0;
 }
 
@@ -184,7 +218,13 @@ static void push_output_pieces(lua_State *L, redio_connection *c) {
  * bytes; how many chains wait for replies */
 static int lconnection_output(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
-  size_t size = redio_connection_unsent(c);
+  size_t size;
+  if (c->cuts) {
+    drop_spare_refs(L, &c->pieces);
+    redio_connection_tidy(c);
+    drop_spare_refs(L, &c->pieces);
+  }
+  size = redio_connection_unsent(c);
   if (!size)
     return 0;
   if (c->pieces.count)
@@ -562,6 +602,8 @@ static int lconnection_next(lua_State *L) { return push_next(L, check_connection
 /* connection:wake(waiters) -> as next, but the waiters of finished chains are resumed here, until
  * there is something else to tell:
  *   waiter, error               this one has ended by an error
+ *   true                        this one cannot be resumed: it was closed, or has ended; what
+ *                               came for it is dropped
  * The one function of the binding that runs Lua. */
 static int lconnection_wake(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
@@ -570,6 +612,10 @@ static int lconnection_wake(lua_State *L) {
     lua_State *co = n ? lua_tothread(L, AT_WAITER) : NULL;
     if (!co)
       return n;
+    if (lua_status(co) != LUA_YIELD) {
+      lua_pushboolean(L, 1);
+      return 1;
+    }
     lua_xmove(L, co, n - 1);
     switch (redio_resume(co, L, n - 1, &results)) {
     case LUA_OK:
@@ -620,7 +666,7 @@ static int lconnection_rest(lua_State *L) {
  * come and was not taken */
 static int lconnection_is_clean(lua_State *L) {
   const redio_connection *c = check_connection(L, 1);
-  lua_pushboolean(L, !c->waiting && !redio_connection_unsent(c) && !redio_buf_len(&c->decoder.in));
+  lua_pushboolean(L, !c->waiting && !redio_connection_queued(c) && !redio_buf_len(&c->decoder.in));
   return 1;
 }
 
@@ -696,6 +742,10 @@ void redio_open_connection(lua_State *L) {
   lua_pop(L, 1);
   redio_set_functions(L, functions);
   set_modes(L);
+  luaL_newmetatable(L, WEAK);
+  lua_pushstring(L, "k");
+  lua_setfield(L, -2, "__mode");
+  lua_pop(L, 1);
   set_token(L, "DONE", &done_token);
   set_token(L, "FAILED", &failed_token);
   set_token(L, "LOST", &lost_token);

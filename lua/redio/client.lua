@@ -2,6 +2,7 @@
 -- A client: one shared connection that all its coroutines pipeline into, a pool of private ones, and its settings.
 
 local check = require "redio.check"
+local compat = require "redio.compat"
 local connection = require "redio.connection"
 local decode = require "redio.decode"
 local errors = require "redio.errors"
@@ -178,19 +179,13 @@ function Client:connection()
   return handle.private(self)
 end
 
-local function give_back(borrowed, ok, ...)
-  borrowed:close()
-  if not ok then error((...), 0) end
-  return ...
-end
-
 --- Calls `fn(handle)` with such a handle, and closes it whatever happens.
 ---@param fn fun(handle: redio.Handle): ...
 ---@return any ... what fn returned
 function Client:with_connection(fn)
   check.callable(fn, 1, "with_connection", 2)
   local borrowed = handle.private(self)
-  return give_back(borrowed, pcall(fn, borrowed))
+  return compat.with_close(borrowed, fn, borrowed)
 end
 
 --- A receiver of messages.

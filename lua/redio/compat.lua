@@ -23,6 +23,41 @@ end
 ---@type boolean
 M.has_close = load("local x <close> = nil") ~= nil
 
+---Ends a coroutine that is suspended or has ended, and closes its variables (5.4); nil where there is no such thing.
+---@type (fun(co: thread): boolean, any)?
+M.close_coroutine = rawget(coroutine, "close")
+
+---Calls `fn(...)`. When the running coroutine is closed meanwhile (`close_coroutine`), `__close` of the value's
+---metatable is called; where that can happen, also when `fn` returns.
+---@type fun(value: any, fn: function, ...): ...
+M.when_closed = M.close_coroutine and load([[
+  return function(value, fn, ...)
+    local closing <close> = value
+    return fn(...)
+  end
+]], "=redio.compat")() or function(_, fn, ...)
+  return fn(...)
+end
+
+local function closed(value, ok, ...)
+  getmetatable(value).__close(value)
+  if not ok then error((...), 0) end
+  return ...
+end
+
+local function call_and_close(value, fn, ...)
+  return closed(value, pcall(fn, ...))
+end
+
+---Calls `fn(...)`, and then `__close` of the value's metatable, whatever happens, perhaps twice. (An error that ends a
+---coroutine does not close its variables.)
+---@param value any
+---@param fn function
+---@return any ... what fn returned
+function M.with_close(value, fn, ...)
+  return M.when_closed(value, call_and_close, value, fn, ...)
+end
+
 local math_type = rawget(math, "type")
 
 ---Whether `n` is a number without a fraction that is known exactly: an integer, or a float within 2^53.

@@ -9,13 +9,14 @@ local core = require "redio.core"
 local errors = require "redio.errors"
 local handshake = require "redio.handshake"
 local liveness = require "redio.liveness"
+local queue = require "redio.queue"
 local room = require "redio.room"
 local secure = require "redio.secure"
 local task = require "redio.task"
 local text = require "redio.text"
 
 local new_core, HANDSHAKE = core.connection, core.HANDSHAKE
-local resume, yield = task.resume, coroutine.yield
+local resume, wait_alone, yield = task.resume, task.wait_alone, coroutine.yield
 
 local M = {}
 
@@ -27,8 +28,6 @@ local SUBSCRIPTIONS = { subscribe = true, psubscribe = true, ssubscribe = true }
 M.WRITING, M.READING = "writing: the server reads nothing", "waiting for a reply"
 M.ROOM = room.STAGE
 M.UNSENT = "to be written when the loop comes to it"
-
-local busy = task.busy
 
 ---@class redio.Connection
 ---@field core userdata
@@ -60,10 +59,11 @@ function M.new(settings, transport, hooks)
     transport = transport,
     hooks = hooks,
     exclusive = hooks.exclusive or false,
+    busy = hooks.exclusive and task.busy_alone or task.busy,
     ready = false,
     pumping = false,
     flushing = false,
-    openers = {},
+    openers = queue.new(),
     stage = "waiting to connect",
   }, Connection)
   self.liveness = liveness.new(self)
@@ -127,14 +127,12 @@ local function establish(self)
   self.core:event "established"
   self.ready, self.stage = true, "ready"
   self:_stop_deadline()
-  busy[self] = nil
+  self.busy[self] = nil
   if self.flushing then self:_wake_up() end
   if self.hooks.on_ready then self.hooks.on_ready(self) end
-  local openers = self.openers
-  self.openers = {}
-  for i = 1, #openers do
-    task.wake(openers[i], true)
-  end
+  self.openers:drain(function(waiter)
+    task.wake(waiter, true)
+  end)
   self.liveness:watch_health()
   self:_settle()
 end
@@ -237,7 +235,7 @@ end
 
 --- Connects, `delay` seconds from now; `wait_ready` waits for it.
 function Connection:open(delay)
-  busy[self] = true
+  self.busy[self] = true
   if self.transport.is_forked() then
     return self.transport.defer(function()
       self:fail(self:_forked_error())
@@ -249,23 +247,25 @@ function Connection:open(delay)
   end)
 end
 
+local function stop_opening(waiter)
+  local conn = waiter.conn
+  conn.openers:leave(waiter)
+  if conn.exclusive then conn:close "nothing waits for it any more" end
+end
+
 --- Waits until it is ready.
 ---@return boolean? ready, table? err why it is not
 function Connection:wait_ready()
   if self.ready then return true end
   if self.lost then return nil, self.lost end
-  local waiter = { conn = self }
-  self.openers[#self.openers + 1] = waiter
+  local waiter = { conn = self, abandon = stop_opening }
+  self.openers:enter(waiter)
   return task.wait(waiter)
 end
 
---- How many wait for it to be ready; those who gave up are still in the list.
+--- How many wait for it to be ready.
 function Connection:waiting_to_open()
-  local count = 0
-  for i = 1, #self.openers do
-    if self.openers[i].co then count = count + 1 end
-  end
-  return count
+  return self.openers:count()
 end
 
 -- writing -------------------------------------------------------------------------------------------------
@@ -274,14 +274,14 @@ end
 --- turn of the loop, so that all that is submitted until then leaves in one write.
 function Connection:schedule()
   self.flushing = true
-  if not busy[self] then self:_wake_up() end
+  if not self.busy[self] then self:_wake_up() end
   if not self.pumping then self.transport.defer(self._flush) end
 end
 
 --- Writes what was submitted so far.
 function Connection:write_now()
   self.flushing = true
-  if not busy[self] then self:_wake_up() end
+  if not self.busy[self] then self:_wake_up() end
   self:flush()
 end
 
@@ -325,7 +325,8 @@ end
 
 --- Waits for the chain that was submitted: the core wakes whoever submitted it with a token of its own, then the
 --- results, or what became of them.
-function Connection.wait()
+function Connection:wait()
+  if self.exclusive then return wait_alone(self) end
   return yield()
 end
 
@@ -353,6 +354,10 @@ end
 
 -- What the core tells when it has woken whom it could; true when there may be more.
 local function take(self, waiter, ...)
+  if waiter == true then -- it cannot be resumed
+    if self.exclusive or not self.ready then self:close "the coroutine that waited for its reply is gone" end
+    return not self.lost
+  end
   if waiter then
     task.ended_by(waiter, (...))
     return true
@@ -386,16 +391,18 @@ end
 
 --- A push, or a reply that nobody asked for: then nothing on this connection can be trusted any more.
 function Connection:_unasked(is_push, ...)
-  local hooks, value = self.hooks, ...
-  if not is_push and errors.is(value) then
-    self.proved = false -- it accepts, and refuses what it is then asked
-    self:fail(errors.complete(value, self.address))
-  elseif hooks.on_push and (is_push or (hooks.lines and self.ready)) then
-    hooks.on_push(self, ...)
-  elseif is_push then
+  local hooks = self.hooks
+  if is_push and hooks.on_push then return hooks.on_push(self, ...) end
+  local value = ...
+  if is_push then
     if not SUBSCRIPTIONS[value] then return end
     self:fail(errors.new("ProtocolError", "the server has subscribed a connection that serves commands",
       { address = self.address }))
+  elseif errors.is(value) then
+    self.proved = false -- it accepts, and refuses what it is then asked
+    self:fail(errors.complete(value, self.address))
+  elseif hooks.lines and self.ready then
+    hooks.on_push(self, value)
   elseif not (hooks.receiver and value == "PONG") then -- (RESP3's answer to a health check)
     self:fail(errors.new("ProtocolError", "a reply that nobody asked for", { address = self.address }))
   end
@@ -406,14 +413,14 @@ M.unasked, M.closed_error = Connection._unasked, Connection._closed_error -- for
 -- busy and idle -------------------------------------------------------------------------------------------
 
 function Connection:_wake_up()
-  busy[self] = true
+  self.busy[self] = true
   self.active_at = self.transport.now()
   if self.socket then self.socket:counts(true) end
   self.liveness:busy()
 end
 
 function Connection:is_busy()
-  return busy[self] ~= nil
+  return self.busy[self] ~= nil
 end
 
 --- Whether replies are to come.
@@ -425,7 +432,7 @@ end
 function Connection:_settle()
   if self.lost or not self.ready or self.flushing then return end
   if core_rest(self.core) and not self.hold then
-    busy[self] = nil
+    self.busy[self] = nil
     self.socket:counts(false)
     if self.retiring then self:close() end
   end
@@ -443,8 +450,8 @@ function Connection:keep(holder)
   self.hold = holder
   if not holder then
     if not self.pumping then self:_settle() end -- (else at the end of the read)
-  elseif not busy[self] then
-    busy[self] = true
+  elseif not self.busy[self] then
+    self.busy[self] = true
     if self.socket then self.socket:counts(true) end
   end
 end
@@ -464,17 +471,15 @@ function Connection:fail(err)
   self.was_ready = self.ready
   self.ready = false
   self.core:event "lose"
-  busy[self] = nil
+  self.busy[self] = nil
   self:_stop_deadline()
   self.liveness:stop()
   if self._attempt then self._attempt:cancel() end
   if self.socket and not self.transport.is_forked() then self.socket:close() end
   self.hooks.on_lost(self, err)
-  local openers = self.openers
-  self.openers = {}
-  for i = 1, #openers do
-    task.wake(openers[i], nil, err)
-  end
+  self.openers:drain(function(waiter)
+    task.wake(waiter, nil, err)
+  end)
   self.room:close()
   while tell(err, core_next(self.core, self.waiters)) do end
 end

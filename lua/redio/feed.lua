@@ -1,24 +1,20 @@
 -- SPDX-License-Identifier: MIT
--- The connection by which messages come unasked, and the coroutines that wait at it: for receivers and monitors.
---
--- A coroutine waits in the line of a place (a mailbox, or a confirmation) until it is told something. While at least
--- one waits, the connection holds the feed's owner, and with it all that waits; without any it holds nothing. When
--- there is something to be done about the connection (to open it, to restore what was lost with it), one of those that
--- wait does it, in its own coroutine and without losing its place: it has the turn. When it ends before it is done,
--- the next takes over.
+-- The connection by which messages come unasked: a receiver's or a monitor's. It holds its owner, and with it all that
+-- waits, while anything does; else nothing.
 
 local errors = require "redio.errors"
-local line = require "redio.line"
 local queue = require "redio.queue"
 local task = require "redio.task"
-
-local running, status = coroutine.running, coroutine.status
+local waiters = require "redio.waiters"
 
 local M = {}
 
 ---@class redio.Feed
 ---@field conn redio.Connection? the last one, which may be lost
----@field waiters redio.Line all that wait, at whatever place
+---@field waiters redio.Waiters
+---@field held integer messages in all mailboxes
+---@field held_bytes integer
+---@field paused boolean nothing is read, for so much is held
 ---@field lost_at number? since when messages may have been missed, until that was told
 ---@field unsent boolean? there is something to be sent to the server
 ---@field expecting boolean? an answer of the server's is due
@@ -27,206 +23,49 @@ local Feed = {}
 Feed.__index = Feed
 
 --- `owner` has the methods _restore(waiter): err?, _receive(...), _lose(err), _overflow().
+---@param is_monitor boolean? what comes are lines
 function M.new(owner, client, is_monitor)
   local settings = client.settings
-  return setmetatable({
+  local self = setmetatable({
     owner = owner,
     client = client,
     closed = false,
-    waiters = line.new(),
-    turn = false, -- the waiter that sees to the connection
     paused = false,
-    held = 0, -- messages in all mailboxes, and their bytes
+    held = 0,
     held_bytes = 0,
     most = settings.queue_limit,
     most_bytes = settings.max_queued_bytes,
     _lines = is_monitor,
     _touched = queue.new(), -- places with something for those at them
   }, Feed)
+  self.waiters = waiters.new(self)
+  return self
 end
+
+-- for waiters.lua -----------------------------------------------------------------------------------------
 
 function Feed:is_up()
   local conn = self.conn
   return conn ~= nil and not conn.lost
 end
 
--- waiting -------------------------------------------------------------------------------------------------
-
----@class redio.Waiter
-local Waiter = {}
-Waiter.__index = Waiter
-
---- Ends its wait, in whatever way; more than once does nothing.
-function Waiter:leave()
-  local feed = self.feed
-  if feed.waiters:leave(self) then
-    self.place.line:leave(self)
-    feed:_hold()
-  end
-  if feed.turn == self then
-    feed.turn = false
-    feed:_stop_opening()
-  elseif self.told then
-    return
-  end
-  feed:call_for_care() -- it had the turn, or was woken to take it
-end
-
-Waiter.abandon, Waiter.__close = Waiter.leave, Waiter.leave
-
--- Its coroutine has ended, or is about to.
-local function is_dead(waiter)
-  local state = status(waiter.thread)
-  return state == "dead" or state == "zombie"
-end
-
---- Whether nothing can be handed to it any more.
-function Feed.is_gone(_, waiter)
-  return waiter.parked and not waiter.co or is_dead(waiter)
-end
-
---- Whether a coroutine sees to the connection just now.
-function Feed:is_cared_for()
-  return self.turn and not is_dead(self.turn) or false
-end
-
--- The connection that was on its way for one that has ended.
-function Feed:_stop_opening()
-  local conn = self._coming
-  self._coming = nil
-  if conn then conn:close() end
-end
-
-local function needs_care(self)
+--- Whether there is something to be done about the connection.
+function Feed:needs_care()
   return not self.closed and (not self:is_up() or self.lost_at ~= nil or self.unsent) or false
 end
 
--- The connection holds the owner while somebody waits.
-function Feed:_hold()
-  if not self:is_up() then return end
-  local conn, somebody = self.conn, self.waiters.count > 0
-  if somebody == not conn.hold then
-    conn:keep(somebody and self.owner)
-    if somebody and self.expecting then conn.liveness:busy() end
-  end
+--- Does it.
+---@return table? err for all that wait
+function Feed:care(waiter)
+  return self.owner:_restore(waiter)
 end
 
---- Ends a wait: with a message, with an error, or with nothing.
-function Feed:tell(waiter, message, err)
-  if not self.waiters:leave(waiter) then return end
-  waiter.place.line:leave(waiter)
-  waiter.told, waiter.message, waiter.error = true, message, err
-  if waiter.parked then
-    waiter.parked = false
-    task.wake(waiter)
-  end
-  self:_hold()
-end
-
---- Ends all waits of a line; those that come meanwhile stay.
-function Feed:tell_line(waiters, err)
-  local list = waiters:list()
-  for i = 1, #list do
-    self:tell(list[i], nil, err)
-  end
-end
-
--- Lets a waiter look again.
-local function nudge(waiter)
-  waiter.parked = false
-  task.wake(waiter)
-end
-
---- Finds somebody to see to the connection, if that is to be done and nobody is at it.
-function Feed:call_for_care()
-  if not needs_care(self) or self:is_cared_for() then return end
-  self.turn = false
-  local waiter = self.waiters.first
-  while waiter and self:is_gone(waiter) do
-    waiter:leave()
-    waiter = self.waiters.first
-  end
-  if waiter and waiter.parked then nudge(waiter) end
-end
-
-function Feed:_park(waiter)
-  waiter.parked, waiter.values = true, nil
-  if self:is_up() then return self.conn:park(waiter) end
-  task.wait(waiter)
-end
-
--- Ends the wait here when its task is to end: it may have been cancelled between being woken and running.
-local function check_cancelled(waiter)
-  if task.cancelling == 0 then return end
-  local ok, err = pcall(task.check_cancelled, waiter.thread)
-  if ok then return end
-  waiter:leave()
-  error(err, 0)
-end
-
-function Feed:_care(waiter)
-  check_cancelled(waiter)
-  self.turn = waiter
-  local ok, err = pcall(self.owner._restore, self.owner, waiter)
-  if not ok then
-    waiter:leave()
-    error(err, 0)
-  end
-  if self.turn == waiter then self.turn = false end
-  if err then self:tell_line(self.waiters, err) else self:deliver() end
-end
-
-function Feed:_stay(waiter)
-  while not waiter.told do
-    waiter.place:look(waiter)
-    if waiter.told then return end
-    if waiter.place.is_patient or not needs_care(self) or self:is_cared_for() then
-      self:_park(waiter)
-    else
-      self:_care(waiter)
-    end
-  end
-end
-
-local function once(_, done)
-  if not done then return true end
-end
-
---- Waits in the line of `place` until told. `place:look(waiter)` tells it what can be told at once; one that
---- `is_patient` leaves the connection to others.
----@param only_looks boolean? no message is taken: `true` stands for it
----@return any message
---- Raises what it was told, and whatever ended the wait.
-function Feed:await(place, only_looks)
-  local thread = running()
-  if task.cancelling > 0 then task.check_cancelled(thread) end
-  local waiter = setmetatable({
-    feed = self, place = place, only_looks = only_looks, thread = thread, told = false, parked = false,
-  }, Waiter)
-  self:enter(waiter)
-  -- (the fourth value is closed however the loop is left, also by coroutine.close, where Lua knows that)
-  for _ in once, nil, nil, waiter do
-    self:_stay(waiter)
-  end
-  local message, err = waiter.message, waiter.error
-  waiter.message = nil -- a task keeps its last waiter
-  waiter:leave()
-  if err then error(err, 0) end
-  return message
-end
-
----@param in_front boolean?
-function Feed:enter(waiter, in_front)
-  self.waiters:enter(waiter, in_front)
-  waiter.place.line:enter(waiter, in_front)
-  self:_hold()
-end
-
---- Calls a function of the user's for a waiter that has the turn, which is not waiting meanwhile, but keeps its place.
-function Feed:call_out(waiter, fn, ...)
-  waiter:leave()
-  fn(...)
-  self:enter(waiter, true)
+--- The connection holds the owner while something waits.
+function Feed:hold(is_needed)
+  local conn = self.conn
+  if not conn or conn.lost or is_needed ~= not conn.hold then return end
+  conn:keep(is_needed and self.owner)
+  if is_needed and self.expecting then conn.liveness:busy() end
 end
 
 -- what has come -------------------------------------------------------------------------------------------
@@ -258,8 +97,9 @@ function Feed:_has_room()
   return self.held <= self.most / 2 and self.held_bytes <= self.most_bytes / 2
 end
 
--- Reads while there is room. An answer that is due lies behind messages: so while one is, only their bytes count.
-function Feed:_regulate()
+--- Reads while there is room: to be called when `held` or `held_bytes` have changed to where it may matter. An answer
+--- that is due lies behind messages: so while one is, only their bytes count.
+function Feed:regulate()
   if not self:is_up() then return end
   if self:_is_full() then
     if not self.paused then
@@ -273,18 +113,6 @@ function Feed:_regulate()
   end
 end
 
---- A message waits to be taken.
-function Feed:hold(bytes)
-  self.held, self.held_bytes = self.held + 1, self.held_bytes + bytes
-  if self.held >= self.most or self.held_bytes >= self.most_bytes then self:_regulate() end
-end
-
---- One was taken.
-function Feed:release(bytes)
-  self.held, self.held_bytes = self.held - 1, self.held_bytes - bytes
-  if self.paused then self:_regulate() end
-end
-
 --- From now on an answer is due, or none is any more: a message may take for ever, an answer not.
 ---@param is_due boolean
 function Feed:expect(is_due)
@@ -293,7 +121,7 @@ function Feed:expect(is_due)
   local liveness = self.conn.liveness
   liveness:set_patience(is_due and self.client.settings.read_timeout or false)
   if is_due then liveness:busy() end
-  self:_regulate()
+  self:regulate()
 end
 
 --- What to raise where an answer is waited for that cannot be read; nil when it can.
@@ -306,24 +134,24 @@ end
 
 -- the connection ------------------------------------------------------------------------------------------
 
--- Idle connections are not to keep the feed alive, for then nothing would.
+-- An idle connection must not keep the feed alive: weakly, then.
 local function hooks_of(self)
-  local weak = setmetatable({ feed = self }, { __mode = "v" })
+  local weak = setmetatable({ feed = self, owner = self.owner }, { __mode = "v" })
   return {
     lines = self._lines,
     on_open = function(conn)
       local feed = weak.feed
       if feed then feed._coming = conn end
     end,
-    on_push = function(_, ...)
-      local feed = weak.feed
-      if feed then feed.owner:_receive(...) end
+    on_push = function(_, what, a, b, c) -- (no push that means something has more)
+      local owner = weak.owner
+      if owner then owner:_receive(what, a, b, c) end
     end,
     after_read = function()
       local feed = weak.feed
       if not feed then return end
       feed:deliver()
-      feed:call_for_care()
+      feed.waiters:call()
     end,
     on_lost = function(conn, err)
       local feed = weak.feed
@@ -334,7 +162,7 @@ end
 
 function Feed:_lose(conn, err)
   if self.closed then return end
-  if conn ~= self.conn then return self:call_for_care() end -- who was opening it may have been ended with it
+  if conn ~= self.conn then return self.waiters:call() end -- the thread that opened it may have been ended with it
   self.paused, self.expecting = false, false
   self:deliver()
   self.owner:_lose(err)
@@ -347,11 +175,9 @@ function Feed:_adopt(conn)
   conn.liveness:set_patience(false)
   self.conn, self.paused, self.expecting = conn, false, false
   self._guard = pool:guard(conn)
-  self:_hold()
+  self:hold(not self.waiters:is_empty())
   if not self.client.transport.pulls then return end
-  for _, waiter in ipairs(self.waiters:list()) do -- each is to wait at this one
-    if waiter.parked then nudge(waiter) end
-  end
+  self.waiters:wake_all() -- each is to wait at this one
 end
 
 local PASSING = { "ConnectionError", "ProtocolError", "LoadingError", "MaxClientsError", "BusyError",
@@ -389,8 +215,8 @@ function Feed:close()
   self.held, self.held_bytes, self.paused = 0, 0, false
   if self._guard then self._guard.held.conn = nil end
   if self.conn then self.client._pool:release(self.conn, false) end
-  self:_stop_opening()
-  self:tell_line(self.waiters)
+  if self._coming then self._coming:close() end
+  self.waiters:tell_all()
   self.client.transport.flush()
 end
 

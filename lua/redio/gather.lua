@@ -15,11 +15,15 @@ end
 
 -- Starts all, and waits until all have ended or one has failed: that one.
 local function run_group(fns, count, group)
-  local left, failed, joiner = count, nil, {}
+  local left, failed, is_over, joiner = count, nil, false, {}
+  -- Whether its error is known here: an error that comes when the group is over, of one that was cancelled, is not.
   local function on_end(member)
+    local was_over = is_over
     left = left - 1
     if not member._ok then failed = failed or member end
-    if failed or left == 0 then task.wake(joiner) end
+    is_over = failed ~= nil
+    if is_over or left == 0 then task.wake(joiner) end
+    return not was_over
   end
   for i = 1, count do
     if failed then return failed end
@@ -27,6 +31,7 @@ local function run_group(fns, count, group)
   end
   if left > 0 and not failed then
     joiner.abandon = function()
+      is_over = true
       cancel_all(group)
     end
     task.wait(joiner)

@@ -368,13 +368,15 @@ function methods:_unpin()
   self.in_transaction = false
 end
 
---- Gives back what the handle holds: its connection, with its state, is closed; queued commands are forgotten.
+--- Gives back what the handle holds. What it has left on its connection is undone, or the connection is closed; one
+--- that was its own for good is closed. Queued commands are forgotten.
 function methods:close()
   self:clear()
-  local conn = self._conn
+  local conn, pool = self._conn, self[1]._pool
   if conn then
+    local session = self._own
     self:_unpin()
-    self[1]._pool:release(conn, false)
+    if self._private_client or not pool:restore(conn, session) then pool:release(conn, false) end
     self[1].transport.flush()
   end
   if self._private_client then self.closed = true end

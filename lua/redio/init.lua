@@ -18,6 +18,7 @@ local M = {
   gather = gather.gather,
   sleep = task.sleep,
   with_timeout = task.with_timeout,
+  on_uncaught = task.on_uncaught,
   parse_url = url.parse,
   null = core.null,
   strencode = core.strencode,

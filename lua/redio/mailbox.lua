@@ -23,17 +23,39 @@ function M.new(feed, expects)
   return setmetatable({ feed = feed, line = line.new(), messages = queue.new(), _expects = expects }, Mailbox)
 end
 
---- A message has come: {size = bytes, ...}, or {error = err, size = bytes}, which is raised where it is taken.
+-- Bytes that a message takes beside what it carries, about.
+local OVERHEAD = 200
+
+--- A message has come: {payload = string}; {payload = value, size = bytes} where it is no string; or {error = err,
+--- size = bytes}, which is raised where it is taken.
 function Mailbox:put(message)
   self.messages:push(message)
-  self.feed:hold(message.size)
-  self.feed:touch(self)
+  self:_count(message)
 end
 
+function Mailbox:_count(message)
+  local feed = self.feed
+  local count, bytes = feed.held + 1, feed.held_bytes + OVERHEAD + (message.size or #message.payload)
+  feed.held, feed.held_bytes = count, bytes
+  if count >= feed.most or bytes >= feed.most_bytes then feed:regulate() end
+  if not self.is_touched then feed:touch(self) end
+end
+
+-- Takes the oldest, if there is one.
 function Mailbox:_pop()
   local message = self.messages:pop()
-  self.feed:release(message.size)
+  if not message then return nil end
+  local feed = self.feed
+  feed.held, feed.held_bytes = feed.held - 1, feed.held_bytes - OVERHEAD - (message.size or #message.payload)
+  if feed.paused then feed:regulate() end
   return message
+end
+
+--- Takes back what was handed to a coroutine that ended before it had it.
+function Mailbox:put_back(message)
+  self.messages:unpop(message)
+  self:_count(message)
+  self:serve()
 end
 
 --- Forgets all messages.
@@ -43,43 +65,30 @@ end
 
 -- Nothing is handed out while a coroutine sees to the connection: the notice of a gap comes before what follows it.
 function Mailbox:_hand_out()
-  local messages, waiters, feed = self.messages, self.line, self.feed
-  while messages:count() > 0 and waiters.first and not feed:is_cared_for() do
-    local waiter = waiters.first
-    if feed:is_gone(waiter) then
-      waiter:leave()
-    elseif waiter.only_looks then
-      feed:tell(waiter, true)
-    else
-      feed:tell(waiter, self:_pop())
-    end
-    messages = self.messages
+  local waiters = self.feed.waiters
+  while self.messages:count() > 0 and not waiters:is_at_work() do
+    local waiter = waiters:first(self.line)
+    if not waiter then return end
+    waiters:tell(waiter, waiter.only_looks or self:_pop())
   end
 end
 
 --- Gives each waiter what it can have. One that is woken by it and comes again stands in line like any other.
 function Mailbox:serve()
   if self._serving then return end
+  self.feed.waiters:reclaim()
   self._serving = true
   local ok, err = pcall(self._hand_out, self)
   self._serving = false
   if not ok then error(err, 0) end -- (memory is out)
   if self.messages:count() == 0 then
-    if self.line.first and not self._expects() then self.feed:tell_line(self.line) end
+    if self.line.first and not self._expects() then self.feed.waiters:tell_all(nil, self.line) end
   elseif self.line.first then
     self.feed:touch(self)
   end
 end
 
 Mailbox.look = Mailbox.serve
-
--- Bytes that a message takes beside what it carries, about.
-M.OVERHEAD = 200
-
-local function checked(message)
-  if message and message.error then error(message.error, 0) end
-  return message
-end
 
 --- Whether a coroutine that comes now need not wait.
 function Mailbox:has_for_newcomer()
@@ -88,14 +97,15 @@ end
 
 --- The next message, or nil when there will be none. Raises what befell the connection.
 function Mailbox:next()
-  if self:has_for_newcomer() then return checked(self:_pop()) end
-  return checked(self.feed:await(self))
+  local message = not self.line.first and self:_pop() or self.feed.waiters:await(self)
+  if message and message.error then error(message.error, 0) end
+  return message
 end
 
 --- Waits until there is a message, without taking it.
 ---@return boolean there false: none will come
 function Mailbox:wait()
-  return self.messages:count() > 0 or self.feed:await(self, true) or false
+  return self.messages:count() > 0 or self.feed.waiters:await(self, true) or false
 end
 
 return M

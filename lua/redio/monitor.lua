@@ -23,7 +23,7 @@ Start.__index = Start
 
 function Start:look(waiter)
   local monitor = self.monitor
-  if monitor.closed or (monitor._started and monitor._feed:is_up()) then monitor._feed:tell(waiter) end
+  if monitor.closed or (monitor._started and monitor._feed:is_up()) then monitor._feed.waiters:tell(waiter) end
 end
 
 function Start:serve()
@@ -51,7 +51,7 @@ function Monitor:_receive(text)
     return self._feed:touch(self._start)
   end
   if type(text) == "string" and text ~= "PONG" then -- (that answers a health check)
-    self._lines:put { line = text, size = mailbox.OVERHEAD + #text }
+    self._lines:put { payload = text }
   end
 end
 
@@ -67,7 +67,7 @@ function Monitor:_restore()
 end
 
 function Monitor:_lose(err)
-  self._feed:tell_line(self._feed.waiters, err)
+  self._feed.waiters:tell_all(err)
 end
 
 function Monitor._overflow() end
@@ -77,7 +77,7 @@ function Monitor._overflow() end
 --- Starts now; returns the monitor when the server has confirmed.
 function Monitor:connect()
   if not task.can_wait() then return task.block(self._client.transport, self.connect, self) end
-  self._feed:await(self._start)
+  self._feed.waiters:await(self._start)
   return self
 end
 
@@ -92,7 +92,7 @@ end
 function Monitor:await()
   if not task.can_wait() then return task.block(self._client.transport, self.await, self) end
   local message = self._lines:next()
-  return message and parse(message.line)
+  return message and parse(message.payload)
 end
 
 function Monitor:__call()

@@ -5,11 +5,15 @@
 local compat = require "redio.compat"
 local connection = require "redio.connection"
 local errors = require "redio.errors"
+local queue = require "redio.queue"
 local task = require "redio.task"
+local undo = require "redio.undo"
 
 local resume = task.resume
 
 local M = {}
+
+local SHORTEST, LONGEST = 0.01, 1 -- seconds between two looks for connections that were dropped
 
 ---@class redio.Pool
 local Pool = {}
@@ -22,41 +26,66 @@ function M.new(settings, transport, hooks)
     hooks = hooks, -- on_connect?, on_lost(conn), delay(): seconds to wait before connecting
     all = {}, -- connection -> true
     size = 0,
-    idle = {}, -- the one used last comes last
-    queue = {}, -- waiters, first come first
+    granted = 0, -- places that are free, and promised
+    idle = queue.new(), -- the one used last comes last
+    queue = queue.new(), -- waiters, first come first
     orphans = {}, -- their holders were collected
     receiving = {}, -- connections of receivers and monitors, which are none of `all`
     receivers = 0,
-    collected = false, -- since one of these was opened or closed
+    collect_at = 0, -- when it may be looked for dropped ones of these
+    look_at = 0, -- when it may be looked for such that are not known yet
+    pause = SHORTEST, -- between two looks
+    looking = false, -- a timer: for that
     closed = false,
   }, Pool)
 end
 
 --- How many there are, how many of them are idle, and how many callers wait for one.
 function Pool:counts()
-  return self.size, #self.idle, #self.queue
+  return self.size, self.idle:count(), self.queue:count()
 end
 
-local function remove(list, item)
-  for i = 1, #list do
-    if list[i] == item then return table.remove(list, i) end
-  end
+function Pool:_is_full()
+  return self.size + self.granted >= self.settings.max_connections
 end
 
---- Gives the next in the queue what has become free: a connection, or the right to open one.
+--- Gives the next in the queue what has become free: a connection, or without one the right to open one.
+---@return boolean served
 function Pool:_serve(conn)
-  while #self.queue > 0 do
-    local waiter = table.remove(self.queue, 1)
-    if waiter.co then return task.wake(waiter, conn or true) or true end
+  while conn or not self:_is_full() do
+    local waiter = self.queue:pop()
+    if not waiter then return false end
+    waiter.given = conn or true
+    if not conn then self.granted = self.granted + 1 end
+    if task.wake(waiter) then return true end
+    if not conn then self.granted = self.granted - 1 end
   end
   return false
+end
+
+-- Takes what was given: a connection, or true for the right to open one, which is now.
+function Pool:_take(waiter)
+  local given = waiter.given
+  waiter.given = nil
+  if given == true then self.granted = self.granted - 1 end
+  return given
+end
+
+-- What waited is gone, and what it was given in the meantime is the next one's.
+function Pool:_pass_on(waiter)
+  local given = self:_take(waiter)
+  if given == true then
+    self:_serve()
+  elseif given then
+    self:release(given, true)
+  end
 end
 
 function Pool:_forget(conn)
   if not self.all[conn] then return end
   self.all[conn] = nil
   self.size = self.size - 1
-  remove(self.idle, conn)
+  self.idle:leave(conn)
   self:_serve()
 end
 
@@ -77,27 +106,59 @@ local function closed_error(self)
   return errors.new("PoolClosedError", "the client is closed", { address = self.settings.address, sent = "no" })
 end
 
+function Pool:_full_error(seconds)
+  local text = "every connection is in use (max_connections = %d), and none came free within %g s (pool_timeout)"
+  return errors.new("TimeoutError", text:format(self.size, seconds), { address = self.settings.address, sent = "no" })
+end
+
 --- Waits for a place; the connection that was handed over, or true for the right to open one.
 function Pool:_wait()
   local transport, waiter = self.transport, { stage = "waiting for one of the pool" }
   local seconds = self.settings.pool_timeout or math.huge
-  local function full()
-    local text = "every connection is in use (max_connections = %d), and none came free within %g s (pool_timeout)"
-    return errors.new("TimeoutError", text:format(self.size, seconds), { address = self.settings.address, sent = "no" })
-  end
-  if seconds <= 0 then return nil, full() end
-  table.insert(self.queue, waiter)
+  if seconds <= 0 then return nil, self:_full_error(seconds) end
+  self.queue:enter(waiter)
   local timer = seconds < math.huge and transport.start_timer(seconds, function()
-    remove(self.queue, waiter)
-    task.wake(waiter, nil, full())
+    task.after_reading(transport, function()
+      if self.queue:leave(waiter) then task.wake(waiter, self:_full_error(seconds)) end
+    end)
   end)
   waiter.abandon = function()
-    remove(self.queue, waiter)
+    self.queue:leave(waiter)
     if timer then transport.stop_timer(timer) end
+    self:_pass_on(waiter)
   end
-  local conn, err = task.wait(waiter)
+  self:_look_later()
+  local err = task.wait(waiter)
   if timer then transport.stop_timer(timer) end
-  return conn, err
+  if err then return nil, err end
+  return self:_take(waiter)
+end
+
+-- An idle connection; true for a place that is free; or nothing.
+function Pool:_at_once()
+  if self.queue:count() == 0 and self.idle:count() > 0 then return self.idle:pop_last() end
+  return not self:_is_full()
+end
+
+-- A connection, or true for the right to open one; or nil and why not.
+function Pool:_place()
+  self:_reap()
+  local given = self:_at_once()
+  if given then return given end
+  self:_look()
+  given = self:_at_once()
+  if given then return given end
+  local err
+  given, err = self:_wait()
+  if not given or not self.closed then return given, err end
+  if given ~= true then given:close() end
+  return nil, closed_error(self)
+end
+
+local function when_ready(conn)
+  local ready, err = conn:wait_ready() -- which closes it when the caller is interrupted
+  if not ready then return nil, err end
+  return conn
 end
 
 --- A connection that is ready, for the caller alone until `release`.
@@ -105,27 +166,10 @@ end
 ---@return table? err
 function Pool:acquire()
   if self.closed then return nil, closed_error(self) end
-  self:_reap()
-  local conn = #self.queue == 0 and table.remove(self.idle)
-  if conn then return conn end
-  if self.size >= self.settings.max_connections then
-    local err
-    conn, err = self:_wait()
-    if not conn then return nil, err end
-    if self.closed then return nil, closed_error(self) end
-  end
-  if not conn or conn == true then conn = self:_open() end
-  return self:_when_ready(conn)
-end
-
-function Pool:_when_ready(conn)
-  local ok, ready, err = pcall(conn.wait_ready, conn)
-  if not ok then -- cancelled while it was connecting
-    self:release(conn)
-    error(ready, 0)
-  end
-  if not ready then return nil, err end
-  return conn
+  local conn, err = self:_place()
+  if not conn then return nil, err end
+  if conn == true then conn = self:_open() end
+  return when_ready(conn)
 end
 
 -- receivers -----------------------------------------------------------------------------------------------
@@ -135,13 +179,13 @@ function Pool:count_receivers()
   return self.receivers
 end
 
--- Places of receivers that were forgotten and not yet collected are free as well.
+-- Places of receivers that were dropped and not yet collected are free as well. After a look in vain there is no other
+-- for a while.
 function Pool:_has_place()
-  local most = self.settings.max_receivers
-  if self.receivers >= most and not self.collected then
-    self.collected = true
+  local most, now = self.settings.max_receivers, self.transport.now()
+  if self.receivers >= most and now >= self.collect_at then
     collectgarbage()
-    self:_reap()
+    self.collect_at = self:_reap() and 0 or now + LONGEST
   end
   return self.receivers < most
 end
@@ -150,7 +194,6 @@ function Pool:_count_receiver(conn, is_there)
   if is_there == (self.receiving[conn] or false) then return end
   self.receiving[conn] = is_there or nil
   self.receivers = self.receivers + (is_there and 1 or -1)
-  self.collected = false
 end
 
 --- A connection for what comes unasked, ready. It is always a new one, and counts apart from the others.
@@ -177,7 +220,7 @@ function Pool:receive(extra)
   self:_count_receiver(conn, true)
   extra.on_open(conn)
   conn:open(self.hooks.delay())
-  return self:_when_ready(conn)
+  return when_ready(conn)
 end
 
 --- What to raise for one receiver too many. It does not wait: receivers are there to stay.
@@ -204,8 +247,21 @@ function Pool:release(conn, clean)
   local in_flight = conn:load()
   if not clean or self.closed or not conn.ready or in_flight > 0 then return conn:close() end
   conn.liveness:set_patience(self.settings.read_timeout)
-  if not self:_serve(conn) then table.insert(self.idle, conn) end
+  conn.guarded = false
+  if not self:_serve(conn) then self.idle:enter(conn) end
 end
+
+--- Undoes what the holder of a connection has left on it, and then gives it back.
+---@param session userdata the pipeline that follows its session
+---@return boolean started false: it cannot be undone here
+function Pool:restore(conn, session)
+  if self.closed or not self.transport.in_loop() then return false end
+  return undo.start(conn, session, function(ok)
+    self:release(conn, ok)
+  end)
+end
+
+-- dropped ones ----------------------------------------------------------------------------------------------
 
 --- For whoever holds the connection: while `guard.held.conn` is set, a holder that is collected with its guard
 --- has dropped the connection, and it is closed.
@@ -218,19 +274,70 @@ function Pool:guard(conn)
       self:_reap()
     end)
   end)
+  conn.guarded = true
   return { held = held, finalizer = finalizer }
 end
 
---- Forgets connections whose holders were collected. Not done by the finalizer: it wakes those who wait for a place.
+--- Closes connections whose holders were collected. Not done by the finalizer: it wakes what waits for a place.
+---@return boolean any
 function Pool:_reap()
+  local any = #self.orphans > 0
   while #self.orphans > 0 do
     table.remove(self.orphans):close "its holder was dropped"
   end
+  return any
 end
 
+-- Whether a collection might free one: it is held by something that is not waiting for it just now.
+function Pool:_may_be_dropped()
+  for conn in pairs(self.all) do
+    if conn.guarded and not conn.hold and not conn:is_waiting() then return true end
+  end
+  return false
+end
+
+-- Of the time, looks may take a twentieth when they are in vain, and then a collection is tried ever more rarely; else
+-- a fifth.
+local IN_VAIN, OF_USE = 20, 5
+
+--- Looks for connections whose holders were dropped and are not collected yet: when all wait for each other, nothing
+--- else makes the collector run.
+function Pool:_look()
+  local now = self.transport.now()
+  if now < self.look_at then return end
+  local began = os.clock()
+  local collects = self:_may_be_dropped()
+  if collects then collectgarbage() end
+  local found = self:_reap()
+  local took = os.clock() - began
+  if found or not collects then
+    self.pause = SHORTEST
+  else
+    self.pause = math.min(self.pause * 2, LONGEST)
+  end
+  self.look_at = now + took + math.max(self.pause, took * (found and OF_USE or IN_VAIN))
+end
+
+-- While callers wait. (The timer does not count: what they wait for must not keep the loop alive by itself.)
+function Pool:_look_later()
+  if self.looking then return end
+  local transport = self.transport
+  self.looking = transport.start_timer(math.max(SHORTEST, self.look_at - transport.now()), function()
+    self.looking = false
+    if self.closed or self.queue:count() == 0 then return end
+    self:_look()
+    if self.queue:count() > 0 then self:_look_later() end
+  end)
+  transport.timer_counts(self.looking, false)
+end
+
+-- all of them -----------------------------------------------------------------------------------------------
+
 function Pool:close_idle()
-  while #self.idle > 0 do
-    table.remove(self.idle):close()
+  local conn = self.idle:pop_last()
+  while conn do
+    conn:close()
+    conn = self.idle:pop_last()
   end
 end
 
@@ -250,11 +357,11 @@ end
 --- No new work from now on; those who wait for a place are told.
 function Pool:stop()
   self.closed = true
-  local queue = self.queue
-  self.queue = {}
-  for i = 1, #queue do
-    task.wake(queue[i], nil, closed_error(self))
-  end
+  self.queue:drain(function(waiter)
+    task.wake(waiter, closed_error(self))
+  end)
+  if self.looking then self.transport.stop_timer(self.looking) end
+  self.looking = false
   self:close_idle()
 end
 

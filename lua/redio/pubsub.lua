@@ -13,7 +13,7 @@ local mailbox = require "redio.mailbox"
 local subscriptions = require "redio.subscriptions"
 local task = require "redio.task"
 
-local OWN, OVERHEAD = core.OWN, mailbox.OVERHEAD
+local OWN = core.OWN
 
 local M = {}
 
@@ -26,8 +26,11 @@ local Receiver = {}
 Receiver.__index = Receiver
 Receiver.__name = "redio.Receiver"
 
--- Where one waits for the server's confirmation, of all that is wanted. Those that restore the connection (`is_patient`)
--- stop waiting when it is lost again.
+-- The channel by which RESP2 tells of invalidated keys. RESP3 has a push of its own for it.
+local INVALIDATE = "__redis__:invalidate"
+
+-- Where one waits for the server's confirmation of all that is wanted. The coroutine that restores the connection
+-- waits at one that `is_patient`: it stops waiting when the connection is lost again.
 local Confirmation = {}
 Confirmation.__index = Confirmation
 
@@ -44,9 +47,9 @@ function Confirmation:look(waiter)
   elseif not feed:is_up() then
     is_settled = true
   end
-  if feed.closed or is_settled then return feed:tell(waiter) end
+  if feed.closed or is_settled then return feed.waiters:tell(waiter) end
   local overflow = feed:overflow()
-  if overflow then feed:tell(waiter, nil, overflow) end
+  if overflow then feed.waiters:tell(waiter, nil, overflow) end
 end
 
 function Confirmation:serve()
@@ -106,7 +109,7 @@ function Receiver:_want(kind, is_on, names)
   local feed = self._feed
   feed.unsent = true
   -- a coroutine is waiting for messages already: it would not come by to send this
-  if feed.waiters.count > 0 and feed:is_up() and not self:_flush() then feed:call_for_care() end
+  if not feed.waiters:is_empty() and feed:is_up() and not self:_flush() then feed.waiters:call() end
   return self
 end
 
@@ -183,20 +186,20 @@ function Receiver:_mailbox_of(name)
   return view and view._mailbox or self._messages
 end
 
-local function bytes_in(payload)
-  if type(payload) == "string" then return #payload end
+-- What is no string: keys that have changed (false: all), or what no server should send.
+local function odd_message(channel_name, payload)
   local bytes = 0
-  for _, key in ipairs(type(payload) == "table" and payload or {}) do
-    bytes = bytes + #tostring(key) + 40
+  for _, part in ipairs(type(payload) == "table" and payload or {}) do
+    bytes = bytes + #tostring(part) + 40
   end
-  return bytes
+  return { channel = channel_name, payload = payload == nil and false or payload, size = bytes }
 end
 
 function Receiver:_message(name, channel_name, payload)
-  if payload == nil then payload = false end
-  self:_mailbox_of(name):put {
-    channel = channel_name, payload = payload, size = OVERHEAD + bytes_in(channel_name) + bytes_in(payload),
-  }
+  local view = self._views[name]
+  local box = view and view._mailbox or self._messages
+  if type(payload) ~= "string" then return box:put(odd_message(channel_name, payload)) end
+  box:put { channel = channel_name, payload = payload }
 end
 
 -- The server has ended a subscription by itself.
@@ -208,7 +211,7 @@ function Receiver:_taken(kind, name)
   else
     self:_mailbox_of(name):put {
       error = errors.new("ChannelClosedError", "the server has ended the subscription", { address = self.address }),
-      size = OVERHEAD,
+      size = 0,
     }
   end
 end
@@ -225,26 +228,23 @@ function Receiver:_confirm(kind, is_on, name)
   if subs.wanted_count == 0 then feed:touch(self._messages) end
 end
 
--- The channel by which RESP2 tells of invalidated keys. RESP3 has a push of its own for it.
-local INVALIDATE = "__redis__:invalidate"
-
-local PUSHES = {
-  message = function(self, name, payload) self:_message(name, name, payload) end,
-  smessage = function(self, name, payload) self:_message(name, name, payload) end,
-  pmessage = function(self, pattern, name, payload) self:_message(pattern, name, payload) end,
-  invalidate = function(self, keys)
-    if self._subscriptions.wanted.channel[INVALIDATE] then self:_message(INVALIDATE, INVALIDATE, keys) end
-  end,
-}
+-- What is said of a subscription: its kind, and whether it is on.
+local CONFIRMATIONS = {}
 for kind, words in pairs(subscriptions.WORDS) do
-  PUSHES[words.on:lower()] = function(self, name) self:_confirm(kind, true, name) end
-  PUSHES[words.off:lower()] = function(self, name) self:_confirm(kind, false, name) end
+  CONFIRMATIONS[words.on:lower()] = { kind, true }
+  CONFIRMATIONS[words.off:lower()] = { kind, false }
 end
 
 -- (Others, as PONG and what servers to come may send, are nobody's.)
-function Receiver:_receive(kind, ...)
-  local push = PUSHES[kind]
-  if push then push(self, ...) end
+function Receiver:_receive(what, a, b, c)
+  if what == "message" or what == "smessage" then return self:_message(a, a, b) end
+  if what == "pmessage" then return self:_message(a, b, c) end
+  local confirmation = CONFIRMATIONS[what]
+  if confirmation then
+    self:_confirm(confirmation[1], confirmation[2], a)
+  elseif what == "invalidate" and self._subscriptions.wanted.channel[INVALIDATE] then
+    self:_message(INVALIDATE, INVALIDATE, a)
+  end
 end
 
 -- the connection, for feed.lua ----------------------------------------------------------------------------
@@ -268,7 +268,7 @@ end
 -- Waits until all is confirmed, and tells the user of the gap.
 function Receiver:_tell_gap(waiter)
   local feed = self._feed
-  local ok, err = pcall(feed.await, feed, self._restoration)
+  local ok, err = pcall(feed.waiters.await, feed.waiters, self._restoration)
   if not ok then
     if errors.is(err, "OverflowError") then return err end
     error(err, 0)
@@ -277,7 +277,7 @@ function Receiver:_tell_gap(waiter)
   local gap = self.client.transport.now() - feed.lost_at
   feed.lost_at = nil
   feed:touch(self._confirmation)
-  feed:call_out(waiter, self._resubscribe, gap)
+  feed.waiters:call_out(waiter, self._resubscribe, gap)
 end
 
 --- Connected, all subscriptions on their way, a gap told. Done by one of those that wait.
@@ -311,10 +311,10 @@ function Receiver:_lose(err)
   feed.lost_at = feed.lost_at or self.client.transport.now()
   self.in_pubsub = false
   self._subscriptions:lose()
-  if not (self._resubscribe and feeds.passes(err)) then return feed:tell_line(feed.waiters, err) end
+  if not (self._resubscribe and feeds.passes(err)) then return feed.waiters:tell_all(err) end
   self:_end_unwanted()
   self._restoration:serve()
-  feed:call_for_care()
+  feed.waiters:call()
 end
 
 -- The confirmation cannot be read: those that wait for it are told.
@@ -331,7 +331,7 @@ end
 function Receiver:connect()
   if not task.can_wait() then return task.block(self.client.transport, self.connect, self) end
   self:_check_open(2)
-  self._feed:await(self._confirmation)
+  self._feed.waiters:await(self._confirmation)
   return self
 end
 

@@ -255,6 +255,11 @@ function Pool:release(conn, clean)
   if #spare < self.settings.max_connections then spare[#spare + 1] = conn end
 end
 
+--- Nothing waits where a handle is closed: what it has left is not undone, and the connection closed.
+function Pool.restore()
+  return false
+end
+
 --- The request that holds a connection closes it when it ends.
 function Pool.guard(_, conn)
   return { held = { conn = conn } }

@@ -26,7 +26,6 @@ function M.new(conn)
     most = conn.settings.max_queued_bytes,
     unwritten = 0, -- an upper bound, mended when it is large
     waiters = queue.new(),
-    given_up = 0, -- of these
     choked = false, -- by the network
     draining = false,
     looking = false,
@@ -99,24 +98,15 @@ function Room:_look()
   end)
 end
 
--- Takes those who gave up out of the queue, when they are the most of it.
-function Room:_gave_up()
-  self.given_up = self.given_up + 1
-  if self.given_up * 2 < self.waiters:count() then return end
-  self.given_up = 0
-  self.waiters:keep(function(waiter)
-    return waiter.co
-  end)
-end
-
 --- Waits until submit may be tried again, or the connection is lost.
 function Room:wait()
-  local waiter = { stage = M.STAGE }
+  local conn, waiter = self.conn, { stage = M.STAGE }
   waiter.abandon = function()
-    self:_gave_up()
+    self.waiters:leave(waiter)
+    if conn.exclusive then conn:close "its command was cancelled" end
   end
-  self.waiters:push(waiter)
-  self.conn.core:choke(true)
+  self.waiters:enter(waiter)
+  conn.core:choke(true)
   self:_look()
   task.wait(waiter)
 end

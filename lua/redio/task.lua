@@ -1,42 +1,26 @@
 -- SPDX-License-Identifier: MIT
--- Coroutines that wait: parking and waking them, and tasks that can be joined and cancelled.
---
--- Whoever parks is woken with a token of the waker's as first value, so that a coroutine which somebody else resumes
--- meanwhile is noticed instead of taking a stranger's value for its own.
+-- Tasks: coroutines that can be joined and cancelled; and running the loop. How they wait is in park.lua.
 
 local check = require "redio.check"
 local compat = require "redio.compat"
-local core = require "redio.core"
 local errors = require "redio.errors"
-local text = require "redio.text"
+local queue = require "redio.queue"
 local transports = require "redio.transport"
 
 local light = transports.tasks()
 if light then return light end -- the host alone may resume: its tasks, with the same functions
 
-local create, co_resume = coroutine.create, coroutine.resume
-local running, yield, isyieldable = coroutine.running, coroutine.yield, compat.isyieldable
+local deadline = require "redio.deadline"
+local park = require "redio.park"
+local uncaught = require "redio.uncaught"
+
+local create, running, isyieldable = coroutine.create, coroutine.running, compat.isyieldable
 local pack, unpack = compat.pack, compat.unpack
+local resume, records = park.resume, park.records
 
-local M = {}
+local M = park -- and what tasks add to it
 
--- coroutine -> task, for those that were started here. While it runs, its stack holds its task. Weak values, too: a
--- task knows its coroutine, and on Lua 5.1 and LuaJIT that alone would keep both for ever.
-local tasks = setmetatable({}, { __mode = "kv" })
-
--- connections with something in flight, kept here by connection.lua
-M.busy = {}
-
--- how many tasks are to be cancelled when they next wait
-M.cancelling = 0
-
-local function count_cancelling(n)
-  M.cancelling = M.cancelling + n
-  core.cancelling(n)
-end
-
-local CANCEL = {}
-M.CANCEL = CANCEL
+M.after_reading, M.with_deadline, M.on_uncaught = deadline.after_reading, deadline.with_deadline, uncaught.on_uncaught
 
 local host -- the default transport, looked up when it is first needed
 
@@ -49,191 +33,109 @@ end
 local Task = {}
 Task.__index = Task
 
-local finish
-
---- Sees to the error that a coroutine has ended with: it goes to whoever joins the task, or to the host.
-local function ended_by(co, err)
-  local task = tasks[co]
-  -- (LuaJIT takes a nil that is given for the message, and returns it)
-  local trace = type(err) == "string" and debug.traceback(co, err) or debug.traceback(co)
-  if type(err) == "string" then err = trace end
-  if task then
-    if errors.is(err) and not rawget(err, "traceback") then rawset(err, "traceback", trace) end -- the innermost
-    finish(task, false, err)
-  else
-    default_host().uncaught(err)
-  end
-end
-M.ended_by = ended_by
-
---- Resumes a coroutine, whatever becomes of it. Never raises.
-local function resume(co, ...)
-  local ok, err = co_resume(co, ...)
-  if not ok then ended_by(co, err) end
-end
-M.resume = resume
-
 local function cancelled_error()
   return errors.new("CancelledError", "the task was cancelled")
-end
-
---- Raises in a task that was cancelled while it was not waiting.
-function M.check_cancelled(co)
-  local task = tasks[co]
-  if task and task._cancel then
-    task._cancel = nil
-    count_cancelling(-1)
-    error(task._reason or cancelled_error(), 0)
-  end
-end
-
---- What to raise for a resumption that was not the awaited one.
-function M.interrupted(token)
-  if token == CANCEL then
-    local task = tasks[running()]
-    return task and task._reason or cancelled_error()
-  end
-  return "this coroutine was waiting in redio and somebody else resumed it"
-end
-
-local function woken(waiter, token, ...)
-  waiter.co = nil
-  if token == waiter then return ... end
-  if waiter.abandon then waiter.abandon(waiter) end
-  error(M.interrupted(token), 0)
-end
-
---- Parks the running coroutine until `wake(waiter, ...)`; returns what wake was given. The waiter is a table of the
---- caller's; its `abandon(waiter)` is called when the wait ends in any other way.
-function M.wait(waiter)
-  local co = running()
-  if M.cancelling > 0 then M.check_cancelled(co) end
-  waiter.co = co
-  local task = tasks[co]
-  if task then task._waiter = waiter end
-  return woken(waiter, yield())
-end
-
---- Wakes who waits; does nothing when nobody does (any more).
-function M.wake(waiter, ...)
-  local co = waiter.co
-  if co then
-    waiter.co = nil
-    resume(co, waiter, ...)
-  end
-end
-
---- Runs `fn(...)` in a coroutine and the loop until it ends. For the main coroutine, which cannot wait.
----@param transport table? the default one when nil
-function M.block(transport, fn, ...)
-  transport = transport or default_host()
-  if transport.in_loop() then
-    error("this would wait, but here nothing can: the loop is running and this is no coroutine that may yield; "
-      .. "use coroutine.wrap, redio.spawn or redio.run", 3)
-  end
-  local task = M.start(fn, ...)
-  local ok = transport.run(function()
-    return task._done
-  end)
-  if not ok then error("this would wait for ever: the loop has nothing left to do", 3) end
-  return task:_result()
-end
-
---- Calls `fn` when the loop has looked at its sockets once more: for what would be too late, unless it lies there
---- already. (A turn begins with the timers, then comes what was deferred, then the sockets.)
-function M.after_reading(transport, fn)
-  transport.defer(function()
-    transport.defer(fn)
-  end)
 end
 
 --- Whether the caller can wait; when not, it is to be run by `block`.
 M.can_wait = isyieldable
 
--- tasks ---------------------------------------------------------------------------------------------------
-
--- failed tasks that nobody has joined yet
-local unjoined = setmetatable({}, { __mode = "k" })
-
---- Keeps the error of a task that nobody has joined: when the task is dropped, the error reaches the host.
-local function keep_error(task)
-  local box = { err = task._first }
-  unjoined[task] = box
-  task._guard = compat.finalizer(function()
-    if box.joined then return end
-    local transport = default_host()
-    if transport.in_loop() then
-      transport.defer_finalizer(function()
-        transport.uncaught(box.err)
-      end)
-    else
-      io.stderr:write("redio: a task that nobody awaited failed: ", text.of_error(box.err), "\n")
-    end
-  end)
-end
-
-local function join(task)
-  task._joined = true
-  if unjoined[task] then
-    unjoined[task].joined = true
-    unjoined[task] = nil
-  end
-end
+-- the end of a task -----------------------------------------------------------------------------------------
 
 -- Its fields are all there from the start, but for rare ones, so that its table never grows.
 local function new_task(co, unstarted)
   local task = setmetatable({
     _co = co, _done = false, _ok = false, _first = false, _values = false, _joiner = false, _waiter = false,
-    _unstarted = unstarted,
+    _pending = false, _unstarted = unstarted,
   }, Task)
-  tasks[co] = task
+  records[co] = task
   return task
 end
 
 local NOTHING = pack()
 
-local function wake_joiners(task, joiner)
-  local more = task._joiners
-  task._joiner, task._joiners = false, nil
-  M.wake(joiner)
-  for i = 1, more and #more or 0 do
-    M.wake(more[i])
-  end
-end
-
 -- Its results: one, as most have, or a list.
-function finish(task, ok, ...)
+local function finish(task, ok, ...)
   task._done, task._ok, task._first, task._waiter = true, ok, (...), false
   local count = select("#", ...)
   if count ~= 1 then task._values = count == 0 and NOTHING or pack(...) end
-  if task._cancel then
-    task._cancel = nil
-    count_cancelling(-1)
+  if task._pending then park.withdraw_all(task) end
+  local is_heard = task._on_end and task._on_end(task)
+  local joiner, more = task._joiner, task._joiners
+  if joiner then
+    task._joiner, task._joiners = false, nil
+    M.wake(joiner)
+    if more then more:drain(M.wake) end
   end
-  if task._on_end then task._on_end(task) end
-  if task._joiner then
-    wake_joiners(task, task._joiner)
-  elseif not ok and not task._joined and not errors.is((...), "CancelledError") then
-    keep_error(task)
+  return is_heard or task._joined
+end
+
+-- Whether it has ended because it was cancelled.
+local function is_cancelled(task, err)
+  return errors.is(err, "CancelledError") or (task._cause ~= nil and rawequal(err, task._cause.err))
+end
+
+-- It has ended by an error.
+local function fail(task, failure)
+  task._failure = failure
+  if finish(task, false, failure.raised) or is_cancelled(task, failure.err) then return end
+  if task._on_end then uncaught.tell(failure) else uncaught.keep(failure) end
+end
+
+-- The traceback from where this is called as a message handler, without what is below `run`.
+local function traced(err)
+  local trace = debug.traceback("", 2):sub(2)
+  return uncaught.failure(err, (trace:gsub("\n\t%[C%]: in function 'xpcall'\n[^\n]*redio.task%.lua:%d+: .*$", "")))
+end
+
+local function ended(task, ok, ...)
+  if ok then
+    finish(task, true, ...)
+  else
+    local failure = ...
+    -- (no memory for what is known of it)
+    fail(task, type(failure) == "table" and failure or uncaught.failure(failure))
   end
 end
 
-local function body(task, fn, ...)
-  return finish(task, true, fn(...))
+local function run(task, fn, ...)
+  ended(task, xpcall(fn, traced, ...))
 end
 
---- Starts a task at once; it runs until it first waits.
-function M.start(fn, ...)
-  local co = create(body)
-  local task = new_task(co, false)
-  resume(co, task, fn, ...)
-  return task
+--- As a variable that is closed a task is cancelled; its own coroutine closes it when it is closed itself.
+function Task:__close()
+  if self._done then return end
+  if self._co ~= running() then return self:cancel() end
+  fail(self, uncaught.failure(errors.new("CancelledError", "the task's coroutine was closed")))
 end
+
+local body = compat.close_coroutine and function(task, ...)
+  compat.when_closed(task, run, task, ...)
+end or run
+
+local function close(co, err)
+  if not compat.close_coroutine then return end
+  local ok, other = compat.close_coroutine(co)
+  if not ok and not rawequal(other, err) then uncaught.tell(uncaught.failure(other)) end
+end
+
+--- Sees to the error that a coroutine has ended with: its variables are closed, and the error reported.
+function M.ended_by(co, err)
+  local failure = uncaught.failure(err, debug.traceback(co))
+  local task = records[co]
+  local is_task = getmetatable(task) == Task
+  if is_task and not task._done then fail(task, failure) end
+  close(co, err)
+  if not is_task then uncaught.tell(failure) end
+end
+
+-- waiting for a task ----------------------------------------------------------------------------------------
 
 --- Its results; raises its error.
 function Task:_result()
   if not self._ok then
-    join(self)
+    self._joined = true
+    if self._failure then uncaught.heard(self._failure) end
     error(self._first, 0)
   end
   local values = self._values
@@ -241,25 +143,23 @@ function Task:_result()
   return unpack(values, 1, values.n)
 end
 
--- Nearly always there is one joiner; more are in a list.
+-- Nearly always there is one joiner; more are in a queue.
 local function add_joiner(task, joiner)
   if not task._joiner then
     task._joiner = joiner
   else
-    task._joiners = task._joiners or {}
-    table.insert(task._joiners, joiner)
+    task._joiners = task._joiners or queue.new()
+    task._joiners:enter(joiner)
   end
 end
 
 local function stop_joining(joiner)
   local task = joiner.task
-  local more = task._joiners or {}
+  local more = task._joiners
   if task._joiner == joiner then
-    task._joiner = table.remove(more, 1) or false
-    return
-  end
-  for i = 1, #more do
-    if more[i] == joiner then return table.remove(more, i) end
+    task._joiner = more and more:pop() or false
+  elseif more then
+    more:leave(joiner)
   end
 end
 
@@ -277,47 +177,20 @@ function Task:await()
   return self:_result()
 end
 
--- Whoever waits for the replies of a chain is found among the connections that have some in flight: so waiting costs
--- nothing, and only a cancellation has to look.
-local function find_chain(co)
-  for conn in pairs(M.busy) do
-    local slot, sent = conn.core:find(conn.waiters, co)
-    if slot then return conn, slot, sent end
-  end
-end
-
-local function abandon_chain(co)
-  local conn, slot = find_chain(co)
-  if conn then conn:abandon(slot) end
-  return conn ~= nil
-end
-M.abandon_chain = abandon_chain
-
--- What a coroutine waits for, in words, if it says so.
-local function stage_of(record)
-  local waiter = record._waiter
-  if waiter and waiter.co == record._co then return waiter.conn and waiter.conn.stage or waiter.stage end
-  local conn, _, sent = find_chain(record._co)
-  return conn and conn:chain_stage(sent)
-end
-
 --- Ends the task where it waits: there `CancelledError` is raised. A task that is not waiting just now gets it
 --- when it next waits. Once ended, it stays as it ended.
+---@param reason any? raised instead
 ---@return boolean cancelled false when it had ended before
 function Task:cancel(reason)
   if self._done then return false end
-  self._reason = reason or self._reason
-  local waiter = self._waiter
+  local cause = self._cause
+  if cause and park.is_pending(self, cause) then return true end
+  cause = { err = reason or cancelled_error() }
+  self._cause = cause
   if self._unstarted then
-    finish(self, false, self._reason or cancelled_error())
-  elseif waiter and waiter.co == self._co then
-    waiter.co = nil
-    resume(self._co, CANCEL)
-  elseif abandon_chain(self._co) then
-    resume(self._co, CANCEL)
-  elseif not self._cancel then
-    self._cancel = true
-    count_cancelling(1)
+    finish(self, false, cause.err)
+  else
+    park.interrupt(self, cause)
   end
   return true
 end
@@ -326,21 +199,47 @@ end
 function Task:status()
   if not self._done then return self._co == running() and "running" or "waiting" end
   if self._ok then return "done" end
-  return errors.is(self._first, "CancelledError") and "cancelled" or "failed"
+  return is_cancelled(self, self._failure and self._failure.err or self._first) and "cancelled" or "failed"
 end
 
--- public functions ----------------------------------------------------------------------------------------
+-- running ---------------------------------------------------------------------------------------------------
 
---- Errors of tasks that ended unnoticed reach whoever ran the loop.
-local function raise_unjoined()
-  local task = next(unjoined)
-  if task then task:_result() end
+-- Runs the loop until the task that it starts has ended; the task, and whether it has.
+local function run_loop(transport, fn, ...)
+  local co = create(body)
+  local task = new_task(co, false)
+  task._joined = true -- its error is raised here
+  resume(co, task, fn, ...)
+  local ended_so = transport.run(function()
+    return task._done
+  end)
+  task._joined = ended_so
+  return task, ended_so
 end
 
+local FOR_EVER = "this would wait for ever: the loop has nothing left to do"
+
+--- Runs `fn(...)` in a coroutine and the loop until it ends. For the main coroutine, which cannot wait.
+---@param transport table? the default one when nil
+function M.block(transport, fn, ...)
+  transport = transport or default_host()
+  if transport.in_loop() then
+    error("this would wait, but here nothing can: the loop is running and this is no coroutine that may yield; "
+      .. "use coroutine.wrap, redio.spawn or redio.run", 3)
+  end
+  local task, ended_so = run_loop(transport, fn, ...)
+  if not ended_so then error(FOR_EVER, 3) end
+  return task:_result()
+end
+
+-- Errors that nothing awaited reach what runs the loop.
 local function run_main(fn, ...)
-  local results = pack(M.block(nil, fn, ...))
-  raise_unjoined()
-  return unpack(results, 1, results.n)
+  uncaught.begin_run()
+  local task, ended_so = run_loop(default_host(), fn, ...)
+  local failure = uncaught.end_run(ended_so and task._ok)
+  if not ended_so then error(FOR_EVER, 2) end
+  if failure then error(failure.raised, 0) end
+  return task:_result()
 end
 
 --- Runs `fn(...)` as a task and the host's loop until it has ended. Inside a running loop it just calls it.
@@ -381,13 +280,16 @@ function M.spawn(fn, ...)
   return task
 end
 
---- Starts a task of a group at once; `on_end(task)` hears of its end, and of its error nobody else.
+--- Starts a task of a group at once. `on_end(task)` is called at its end, and answers whether its error is known there;
+--- an error that is not is reported.
 function M.start_member(fn, on_end)
   local task = new_task(create(body), false)
-  task._joined, task._on_end = true, on_end
+  task._on_end = on_end
   resume(task._co, task, fn)
   return task
 end
+
+-- time ------------------------------------------------------------------------------------------------------
 
 --- Waits for so many seconds.
 function M.sleep(s)
@@ -408,35 +310,6 @@ function M.sleep(s)
     transport.stop_timer(timer)
   end
   return M.wait(waiter)
-end
-
-local function leave_deadline(record, transport, timer, ok, ...)
-  transport.stop_timer(timer)
-  if record._cancel and record._reason == record._deadline then
-    record._cancel = nil
-    count_cancelling(-1)
-  end
-  if record._plain then tasks[record._co] = nil end
-  record._reason, record._deadline = nil, nil
-  if not ok then error((...), 0) end
-  return ...
-end
-
---- Runs `fn(...)` in this coroutine; once `seconds` are over, `err` is raised where it waits; `where(err, stage)`, if
---- given, is told before what it waits for: the waiter's `stage`, or nil.
-function M.with_deadline(transport, seconds, err, where, fn, ...)
-  local co = running()
-  local record = tasks[co]
-  if not record then
-    record = setmetatable({ _co = co, _done = false, _plain = true }, Task)
-    tasks[co] = record
-  end
-  local timer = transport.start_timer(seconds, function()
-    record._deadline = err
-    if where then where(err, stage_of(record)) end
-    record:cancel(err)
-  end)
-  return leave_deadline(record, transport, timer, pcall(fn, ...))
 end
 
 --- Runs `fn(...)` for at most so many seconds.

@@ -2,6 +2,7 @@
 -- Optimistic locking: watch, read, queue, EXEC, and again when somebody else was faster.
 
 local check = require "redio.check"
+local compat = require "redio.compat"
 local errors = require "redio.errors"
 local handle = require "redio.handle"
 local task = require "redio.task"
@@ -24,9 +25,7 @@ end
 local function run(client, keys, fn, retries)
   for _ = 0, retries do
     local db = handle.new(client)
-    local ok, result = pcall(attempt, db, keys, fn)
-    db:close()
-    if not ok then error(result, 0) end
+    local result = compat.with_close(db, attempt, db, keys, fn)
     if result then return result end
   end
   error(errors.new("WatchError", ("the watched keys changed each of %d times"):format(retries + 1),

@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /* Chains over one connection to a model of a server that answers each command with its number:
  * every chain finishes exactly once, in the order of submission, with its own replies, whatever is
- * dropped and however the bytes are cut, until the connection is lost. What is dropped before it
- * was sent leaves no trace in the output; what is lost can be had back as it was, if it was kept.
+ * dropped and however the bytes are cut, until the connection is lost. A chain that is dropped
+ * before it was sent does not count from then on, and leaves no trace in the output; a lost one can
+ * be had back as it was, if it was kept.
  *
  * Input: choices. */
 #include "connection.h"
 #include "fuzz.h"
 #include "shape.h"
+#include "steps.h"
 #include "token.h"
+
+/* For a byte of the input. Usually 260 at most: one is enough for up to eight commands, which are
+ * queued, submitted, answered and kept for another try. */
+enum { STEPS = 800 };
 
 enum { MOST_CHAINS = 2048, MOST_COMMANDS = 8 };
 
@@ -27,9 +33,10 @@ typedef struct model_chain {
   uint32_t slot;
   span out, answers; /* in `out` and `unsent` of the model, until it is sent */
   int first_ref, refs;
-  char *said; /* its bytes */
-  int kept;
-  int dropped, finished, turn;
+  char *said;   /* its bytes */
+  size_t bytes; /* with those of its pieces */
+  int kept, readonly;
+  int dropped, cut, finished, turn;
   int replies;
   expected_reply reply[MOST_COMMANDS * 3];
 } model_chain;
@@ -41,6 +48,8 @@ typedef struct model {
   int first;      /* not finished */
   uint32_t asked; /* commands so far */
   int turn, refs;
+  int cuts;         /* chains that were dropped and are not cut out yet */
+  size_t queued;    /* bytes to be sent */
   redio_buf out;    /* what the connection's output should be */
   redio_buf unsent; /* what the server will say once it has the output */
   redio_buf wire;   /* what it says */
@@ -70,8 +79,8 @@ static void queue(redio_pipeline *p, uint32_t flags, const char *shape, uint32_t
   size_t len = (size_t)sprintf(text, "%u", (unsigned)number);
   REQUIRE(!redio_pipeline_refuses(p, c));
   REQUIRE(!redio_pipeline_open(p, c, 1));
-  if (number % 5 == 0)
-    REQUIRE(!redio_pipeline_piece(p, text, 0, 7));
+  if (number % 5 == 0) /* (nothing looks at the bytes of a piece) */
+    REQUIRE(!redio_pipeline_piece(p, text, number % 3, 7));
   else
     REQUIRE(!redio_pipeline_arg(p, text, len));
   REQUIRE(!redio_pipeline_close(p, c, c->shape, NULL));
@@ -113,6 +122,7 @@ static void add_push(choices *in, model *m) {
 
 static void add_commands(choices *in, model *m, redio_pipeline *p, model_chain *chain) {
   unsigned i, count = pick(in, MOST_COMMANDS);
+  uint32_t reads = pick(in, 2) ? REDIO_READONLY : 0;
   for (i = 0; i < count; i++) {
     add_push(in, m);
     switch (pick(in, 6)) {
@@ -124,12 +134,12 @@ static void add_commands(choices *in, model *m, redio_pipeline *p, model_chain *
       queue(p, REDIO_SILENT, "value", ++m->asked);
       break;
     case 3:
-      queue(p, 0, "name", ++m->asked);
+      queue(p, reads, "name", ++m->asked);
       expect(chain, '*', m->asked, 0);
       answer(m, "|1\r\n+ttl\r\n:1\r\n*2\r\n:%u\r\n*?\r\n.\r\n", m->asked);
       break;
     default:
-      queue(p, 0, "value", ++m->asked);
+      queue(p, reads, "value", ++m->asked);
       expect(chain, ':', m->asked, 0);
       answer(m, ":%u\r\n", m->asked);
     }
@@ -162,7 +172,10 @@ static void submit(choices *in, model *m) {
   chain->out = append_span(&m->out, redio_buf_head(&p.out), p.closed_out);
   chain->answers.at = answers;
   chain->answers.len = redio_buf_len(&m->unsent) - answers;
+  chain->bytes = p.closed_out + p.piece_bytes;
+  m->queued += chain->bytes;
   chain->kept = pick(in, 4) > 0;
+  chain->readonly = (p.all_flags & REDIO_READONLY) != 0;
   chain->slot = redio_connection_submit(&m->c, &p, 0, chain->kept);
   chain->turn = m->turn;
   REQUIRE(p.submitted && m->c.pieces.count == pieces + p.pieces.count);
@@ -180,41 +193,16 @@ static void submit(choices *in, model *m) {
   redio_pipeline_free(&p);
 }
 
-static void send(model *m) {
-  size_t i, at = 0;
-  for (i = 0; i < m->c.pieces.count; i++) {
-    REQUIRE(m->c.pieces.list[i].at >= at);
-    at = m->c.pieces.list[i].at;
-    REQUIRE(at <= redio_connection_unsent(&m->c));
-  }
-  REQUIRE(redio_connection_unsent(&m->c) == redio_buf_len(&m->out));
-  if (!redio_buf_len(&m->out))
-    return;
-  REQUIRE(!memcmp(redio_connection_output(&m->c), redio_buf_head(&m->out), redio_buf_len(&m->out)));
-  redio_buf_consume(&m->out, redio_buf_len(&m->out));
-  redio_connection_sent(&m->c);
-  m->turn++;
-  REQUIRE(!redio_buf_append(&m->wire, redio_buf_head(&m->unsent), redio_buf_len(&m->unsent)));
-  redio_buf_consume(&m->unsent, redio_buf_len(&m->unsent));
-}
-
 static void cut_span(redio_buf *b, span s) {
   char *from = b->data + b->head + s.at;
   memmove(from, from + s.len, redio_buf_len(b) - s.at - s.len);
   b->tail -= s.len;
 }
 
-/* Drops a chain that was not sent: as if it had never been submitted. */
-static void cut(model *m, int which) {
+/* As if that chain, which was not sent, had never been submitted. */
+static void forget(model *m, int which) {
   const model_chain gone = m->chains[which];
-  size_t pieces = m->c.pieces.count;
   int i;
-  REQUIRE(redio_connection_drop(&m->c, gone.slot) == 1);
-  REQUIRE((int)m->c.pieces.spare == gone.refs);
-  REQUIRE(m->c.pieces.count + m->c.pieces.spare == pieces);
-  for (i = 0; i < gone.refs; i++)
-    REQUIRE(m->c.pieces.list[m->c.pieces.count + (size_t)i].ref - gone.first_ref < gone.refs);
-  m->c.pieces.spare = 0;
   cut_span(&m->out, gone.out);
   cut_span(&m->unsent, gone.answers);
   free(gone.said);
@@ -227,16 +215,83 @@ static void cut(model *m, int which) {
   }
 }
 
+/* The refs that were given back are those of the chains that were cut, each once. */
+static void check_refs(model *m, size_t pieces) {
+  redio_pieces *list = &m->c.pieces;
+  int i, expected = 0;
+  size_t n;
+  REQUIRE(list->count + list->spare == pieces);
+  for (i = m->first; i < m->count; i++) {
+    const model_chain *chain = m->chains + i;
+    int found = 0;
+    for (n = 0; n < list->spare; n++)
+      found += list->list[list->count + n].ref - chain->first_ref >= 0 &&
+               list->list[list->count + n].ref - chain->first_ref < chain->refs;
+    REQUIRE(found == (chain->cut ? chain->refs : 0));
+    expected += found;
+  }
+  REQUIRE((size_t)expected == list->spare);
+  list->spare = 0;
+}
+
+static void tidy(model *m) {
+  size_t pieces = m->c.pieces.count;
+  int i;
+  if (!m->c.cuts)
+    return;
+  redio_connection_tidy(&m->c);
+  check_refs(m, pieces);
+  for (i = m->count - 1; i >= m->first; i--)
+    if (m->chains[i].cut)
+      forget(m, i);
+  m->cuts = 0;
+}
+
+/* Chains that come after another are found from there, whether it is still there or not. */
+static void check_after(const model *m) {
+  uint32_t slot = redio_connection_after(&m->c, m->c.last_sent, m->c.last_sent_number);
+  int i = m->first;
+  while (i < m->count && m->chains[i].turn != m->turn)
+    i++;
+  REQUIRE(slot == (i < m->count ? m->chains[i].slot : REDIO_NO_CHAIN));
+}
+
+static void send(model *m) {
+  size_t i, at = 0;
+  check_after(m);
+  tidy(m);
+  for (i = 0; i < m->c.pieces.count; i++) {
+    REQUIRE(m->c.pieces.list[i].at >= at);
+    at = m->c.pieces.list[i].at;
+    REQUIRE(at <= redio_connection_unsent(&m->c));
+  }
+  REQUIRE(redio_connection_unsent(&m->c) == redio_buf_len(&m->out));
+  REQUIRE(redio_connection_queued(&m->c) == m->queued);
+  if (!redio_buf_len(&m->out))
+    return;
+  REQUIRE(!memcmp(redio_connection_output(&m->c), redio_buf_head(&m->out), redio_buf_len(&m->out)));
+  redio_buf_consume(&m->out, redio_buf_len(&m->out));
+  redio_connection_sent(&m->c);
+  m->turn++;
+  m->queued = 0;
+  REQUIRE(!redio_buf_append(&m->wire, redio_buf_head(&m->unsent), redio_buf_len(&m->unsent)));
+  redio_buf_consume(&m->unsent, redio_buf_len(&m->unsent));
+}
+
 static void drop(choices *in, model *m) {
   int i = m->first + (int)pick(in, 8);
+  model_chain *chain = m->chains + i;
   if (i >= m->count)
     return;
-  if (m->chains[i].turn == m->turn) {
-    cut(m, i);
-    return;
+  redio_connection_drop(&m->c, chain->slot);
+  if (chain->turn == m->turn && !chain->dropped) {
+    chain->cut = 1;
+    m->cuts++;
+    m->queued -= chain->bytes;
   }
-  m->chains[i].dropped = 1;
-  REQUIRE(!redio_connection_drop(&m->c, m->chains[i].slot));
+  chain->dropped = 1;
+  REQUIRE(m->c.chains[chain->slot].cut == chain->cut);
+  REQUIRE(redio_connection_queued(&m->c) == m->queued);
 }
 
 static void check_reply(const model *m, const model_chain *chain, const redio_chain *c) {
@@ -270,7 +325,7 @@ static void finish(model *m) {
   redio_connection_pop(&m->c);
 }
 
-/* What lconnection_next does, without Lua. */
+/* As lconnection_next does it, without Lua. */
 static void take_replies(model *m) {
   while (redio_decoder_next(&m->c.decoder) == REDIO_VALUE) {
     redio_chain *c = redio_connection_first(&m->c);
@@ -321,7 +376,8 @@ static void recover(model *m) {
   const model_chain *chain = m->chains + m->first;
   int i, was_sent = chain->turn != m->turn;
   redio_pipeline p;
-  REQUIRE(redio_connection_keeps(&m->c) == (chain->kept && !(chain->refs && was_sent)));
+  REQUIRE(redio_connection_keeps(&m->c) ==
+          (chain->kept && (!was_sent || (chain->readonly && !chain->refs))));
   if (!redio_connection_keeps(&m->c))
     return;
   redio_pipeline_init(&p, &p);
@@ -339,7 +395,8 @@ static void lose(model *m) {
   while (m->first < m->count) {
     model_chain *chain = m->chains + m->first;
     REQUIRE(redio_connection_was_sent(&m->c, chain->slot) == (chain->turn != m->turn));
-    recover(m);
+    if (!chain->cut)
+      recover(m);
     finish(m);
   }
   REQUIRE(!redio_connection_first(&m->c) && m->c.waiting == 0);
@@ -369,13 +426,15 @@ static void step(choices *in, model *m) {
   default:
     receive(in, m);
   }
-  REQUIRE(m->c.waiting == (uint32_t)(m->count - m->first));
+  REQUIRE(m->c.waiting == (uint32_t)(m->count - m->first - m->cuts));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static model m;
   choices in = {data, data + size};
   memset(&m, 0, sizeof m);
+  steps_begin(STEPS);
+  steps_allow(size);
   redio_connection_init(&m.c, &m, NULL);
   if (pick(&in, 8) > 0)
     for (int i = 0; i < REDIO_DRAIN; i++)
@@ -384,6 +443,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     step(&in, &m);
   lose(&m);
   redio_connection_free(&m.c);
+  steps_end();
   redio_buf_free(&m.out);
   redio_buf_free(&m.unsent);
   redio_buf_free(&m.wire);

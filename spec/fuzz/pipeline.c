@@ -7,6 +7,7 @@
 #include "decoder.h"
 #include "fuzz.h"
 #include "shape.h"
+#include "steps.h"
 #include "token.h"
 
 enum { GET, MULTI, EXEC, DISCARD, WATCH, UNWATCH, SELECT, REPLY, PUBLISH, BLPOP, SUBSCRIBE, KINDS };
@@ -29,6 +30,9 @@ static const struct {
 };
 
 static const char *const reply_words[] = {"ON", "off", "Skip", "never", NULL};
+
+/* For a byte of the input and for eight that are copied. Usually 11 at most. */
+enum { STEPS = 60 };
 
 enum { MOST = 64, MOST_ARGS = 6 };
 
@@ -78,7 +82,7 @@ static int serve(session *s, const model_command *m) {
   int answered = !s->muted && !s->skip, skipped = s->skip;
   s->skip = 0;
   if (m->kind == SUBSCRIBE) {
-    s->skip = skipped; /* messages are no replies; nobody mutes them and subscribes */
+    s->skip = skipped; /* messages are no replies; a muted session does not subscribe */
     return 0;
   }
   if (m->kind == REPLY && m->count == 1) {
@@ -187,7 +191,7 @@ static void check_expects(const redio_pipeline *p, const model *m) {
   REQUIRE((size_t)((const char *)e - redio_buf_head(&p->expects)) == redio_buf_len(&p->expects));
   REQUIRE(p->commands == (size_t)m->count);
   REQUIRE(p->now.in_multi == s.in_multi && p->now.muted == s.muted);
-  /* inside MULTI nobody asks: EXEC ends it */
+  /* inside MULTI it does not matter: EXEC ends it */
   REQUIRE(p->now.skip == s.skip && (s.in_multi || p->now.watching == s.watching));
 }
 
@@ -207,7 +211,7 @@ static void choose_arguments(choices *in, model_command *m) {
   }
 }
 
-/* 0 when it was left unfinished, as a caller does who meets an argument that cannot be sent. */
+/* 0 when it was left unfinished, as happens at an argument that cannot be sent. */
 static int write_command(choices *in, redio_pipeline *p, const redio_command *c,
                          const model_command *m) {
   int i, leave = pick(in, 16) == 1;
@@ -217,6 +221,7 @@ static int write_command(choices *in, redio_pipeline *p, const redio_command *c,
                      ? redio_pipeline_piece(p, m->args[i], m->lens[i], i)
                      : redio_pipeline_arg(p, m->args[i], m->lens[i]);
     REQUIRE(failed == 0);
+    steps_allow(m->lens[i] / 8); /* they are copied, no more */
   }
   if (leave)
     return 0;
@@ -262,8 +267,10 @@ static void wrap(redio_pipeline *p, model *m) {
 }
 
 static void check(const redio_pipeline *p, const model *m) {
+  steps_pause();
   check_output(p, m);
   check_expects(p, m);
+  steps_go_on();
 }
 
 static void step(choices *in, redio_pipeline *p, model *m) {
@@ -304,10 +311,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   for (i = text[1] ? sizeof text : 0; i < sizeof text; i++)
     text[i] = (char)(i * 31 + i / 256);
   memset(&m, 0, sizeof m);
+  steps_begin(STEPS);
+  steps_allow(size);
   redio_pipeline_init(&p, &p);
   while (!is_over(&in))
     step(&in, &p, &m);
   check(&p, &m);
   redio_pipeline_free(&p);
+  steps_end();
   return 0;
 }

@@ -11,8 +11,14 @@
 #include "fuzz.h"
 #include "lbind.h"
 #include "lvalue.h"
+#include "steps.h"
 
 int luaopen_redio_core(lua_State *L);
+
+/* For a byte of the reply, built once. Usually 45 at most, of short doubles, errors and empty
+ * aggregates, each of which is some calls of Lua; a double of 800 digits takes up to 80, and twice
+ * that where a look ahead has read it, too. */
+enum { STEPS = 200 };
 
 enum { ERRORS = 1, PLACES, BASE = PLACES };
 
@@ -49,7 +55,10 @@ static int build_reply(lua_State *L, const redio_decoder *d, unsigned shape, uns
   lua_pushlightuserdata(L, &b);
   lua_pushlightuserdata(L, (void *)redio_shapes[shape]);
   lua_pushboolean(L, mode & 4);
+  steps_begin(STEPS);
+  steps_allow(steps_bytes(b.p, d->pos));
   status = lua_pcall(L, 3, 1, 0);
+  steps_end();
   if (status == 0) {
     REQUIRE(b.p == redio_buf_head(&d->in) + d->pos);
     count = (int)lua_tointeger(L, -1);
@@ -81,7 +90,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   while (redio_decoder_next(&d) == REDIO_VALUE) {
     int count = build_reply(L, &d, shape, mode);
     REQUIRE(build_reply(L, &d, shape, mode) == count);
-    REQUIRE(redio_skip(redio_buf_head(&d.in)) == redio_buf_head(&d.in) + d.pos);
     redio_decoder_consume(&d);
   }
   redio_decoder_free(&d);

@@ -119,6 +119,36 @@ local PROGRAMS = {
     ngx.print(tasks[3]:await())
     receiver:close()]] },
 
+  { "loses no message with a light thread that was ended between being woken and running", "1 2", [[
+    local receiver = redis:pubsub("killed"):connect()
+    local said
+    local reader = redio.spawn(function()
+      local killed = ngx.thread.spawn(function()
+        redio.sleep(0.01)
+        said = receiver:await()
+      end)
+      local first = receiver:await()
+      ngx.thread.kill(killed)
+      return first, receiver:await()
+    end)
+    redio.sleep(0.05)
+    other():multi():publish("killed", 1):publish("killed", 2):exec():await()
+    local first, second = reader:await()
+    ngx.print(said or first, " ", second)
+    receiver:close()]] },
+
+  { "goes on when the light thread that connects is ended by the program", "heard", [[
+    local receiver = redio.Redis(os.getenv "REDIS_SLOW"):pubsub("ended")
+    local first = ngx.thread.spawn(function() receiver:await() end)
+    local task = redio.spawn(function() return receiver:await() end)
+    redio.sleep(0.05)
+    ngx.thread.kill(first)
+    local heard
+    redio.spawn(function() heard = task:await() end)
+    eventually(function() return heard or publish("ended", "heard") > 1000 end)
+    ngx.print(tostring(heard))
+    receiver:close()]] },
+
   { "tells all that wait of a loss and of the end", "ConnectionClosedError ConnectionClosedError nil nil", [[
     local receiver, said = redis:pubsub("end"):connect(), {}
     local function take() return receiver:await() end

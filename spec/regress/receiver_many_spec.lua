@@ -105,7 +105,7 @@ describe("many", function()
       local receiver = open()
       local tasks = waiters(count, function() pcall(receiver.await, receiver) end)
       for i = 1, count do tasks[i]:cancel() end
-      assert(receiver._feed.waiters.count == 0)
+      assert(receiver._feed.waiters:is_empty())
       receiver:close()
     end,
     ["waiters are cancelled, the last first"] = function(count)

@@ -162,6 +162,43 @@ describe("several that wait:", function()
         end)
       end)
 
+      it("a coroutine that was closed between being woken and running leaves its message (Lua 5.4)", function()
+        if not coroutine.close then return pending "coroutine.close" end -- luacheck: ignore 143
+        local park = require "redio.park"
+        check.within(10, function()
+          local redis = it_needs:client(server.shared().url)
+          local receiver = redis:pubsub(CHANNEL):connect()
+          local take = way(receiver)
+          local function nest(levels, fn)
+            if levels == 0 then return fn() end
+            local waiter = {}
+            coroutine.wrap(function()
+              park.wait(waiter)
+              nest(levels - 1, fn)
+            end)()
+            park.wake(waiter)
+          end
+          -- when so many coroutines have resumed each other, another one is resumed later
+          local ran, levels = true, 0
+          while ran and levels < 100 do
+            levels, ran = levels + 1, false
+            local closed = coroutine.create(function()
+              take()
+              ran = true
+            end)
+            coroutine.resume(closed)
+            nest(levels, function()
+              receiver:_receive("message", CHANNEL, "not to be lost")
+              receiver._feed:deliver()
+              if not ran then coroutine.close(closed) end -- luacheck: ignore 143
+            end)
+          end
+          assert.is_false(ran)
+          assert.are.equal("not to be lost", take())
+          receiver:close()
+        end)
+      end)
+
       it("keep their places through losses", function()
         check.within(20, function()
           local line = it_needs:proxy()
@@ -301,6 +338,31 @@ describe("several that wait:", function()
             return tasks[4]:status() == "done"
           end))
           object:close()
+        end)
+      end)
+
+      it(name .. ": one that is closed while it connects leaves that to the next (Lua 5.4)", function()
+        if not coroutine.close then return pending "coroutine.close" end -- luacheck: ignore 143
+        check.within(10, function()
+          local line = it_needs:proxy()
+          local redis = it_needs:client(line.url)
+          local object = new(redis)
+          line.down.hold = true
+          local connecting = coroutine.create(function() object:await() end)
+          coroutine.resume(connecting)
+          local waiting = redio.spawn(function() return object:await() end)
+          redio.sleep(0.02)
+          coroutine.close(connecting) -- luacheck: ignore 143
+          redio.sleep(0.02)
+          line.down.hold = nil
+          line:release()
+          assert.is_true(check.eventually(function()
+            publish(1, 1)
+            return waiting:status() == "done"
+          end))
+          assert.are.equal(1, redis:stats().receivers)
+          object:close()
+          assert.are.equal(0, redis:stats().receivers)
         end)
       end)
 

@@ -4,7 +4,6 @@
 
 local redio = require "redio"
 local certificates = require "spec.support.certificates"
-local server = require "spec.support.server"
 local check = require "spec.support.check"
 local stage = require "spec.support.stage"
 

@@ -10,10 +10,25 @@ local function pick()
   return "redio.transport.luv"
 end
 
+-- LuaJIT leaves a mark (light userdata, which it may take for a number) at what it was loading when an error came, and
+-- does not load it again.
+local function forget_failed()
+  for name, value in pairs(package.loaded) do
+    local is_mark = type(value) == "userdata" or type(value) == "number"
+    if is_mark and tostring(name):find "^redio" then package.loaded[name] = nil end
+  end
+end
+
 --- The transport of the host that runs this program.
 ---@return table transport see docs/transports.md
 function M.default()
-  return require((pick()))
+  local name = pick()
+  local loaded = package.loaded[name]
+  if type(loaded) == "table" then return loaded end
+  local ok, result = pcall(require, name)
+  if ok then return result end
+  forget_failed()
+  error(result, 0)
 end
 
 --- The tasks of the host, where it alone may resume; nil where they are coroutines of our own.
@@ -22,5 +37,11 @@ function M.tasks()
   local _, name = pick()
   return name and require(name)
 end
+
+-- It is loaded now, where the program loads redio, and not on whatever coroutine needs it first. An error of redio's own
+-- says that this is the wrong place. That there is nothing to load will be said by whatever needs the default transport:
+-- a client with options.transport does not.
+local ok, why = pcall(M.default)
+if not ok and tostring(why):find "^redio " then error(why, 0) end
 
 return M

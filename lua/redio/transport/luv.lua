@@ -1,19 +1,14 @@
 -- SPDX-License-Identifier: MIT
 -- Sockets, timers and the loop of libuv, through luv.
 --
--- luv calls back on the main coroutine, and an error that escapes a callback ends the process: nothing that is called
--- from here may raise, but for `uncaught`, which does it on purpose.
+-- luv calls back on the coroutine that loaded it, and an error that escapes a callback ends the process: nothing that
+-- is called from here may raise.
 
 local compat = require "redio.compat"
 local connecting = require "redio.transport.luv_connect"
 local core = require "redio.core"
 local text = require "redio.text"
-
--- What the host has built in comes first, for its loop is the one that runs; Luvit's name for it is "uv".
-local function built_in(name)
-  return package.loaded[name] or package.preload[name]
-end
-local uv = require(built_in "uv" and not built_in "luv" and "uv" or "luv")
+local uv = require "redio.transport.uv"
 
 core.ignore_sigpipe() -- libuv writes without MSG_NOSIGNAL
 
@@ -40,9 +35,9 @@ local function reason(err)
   return reasons[code] and (reasons[code] .. " (" .. code .. ")") or tostring(err)
 end
 
---- Seconds on a clock that only goes forward; the time at which the loop last woke up.
+--- Seconds on a clock that only goes forward.
 function M.now()
-  return uv.now() / 1000
+  return uv.hrtime() / 1e9
 end
 
 local process = uv.os_getpid()
@@ -140,8 +135,11 @@ end
 ---@return table timer for `stop_timer`
 function M.start_timer(seconds, fn)
   local timer = uv.new_timer()
-  uv.update_time()
-  local ms = math.ceil(seconds * 1000.0) -- (of an integer 1000 times as much may be less than nothing)
+  -- From now on, and not from when the loop last looked at its clock. To have it look (uv.update_time) would make
+  -- timers due that were only just started by another's callback: with many of them the loop would never come to its
+  -- sockets.
+  local late = uv.hrtime() / 1e6 - uv.now()
+  local ms = math.ceil(seconds * 1000.0 + late) -- (of an integer 1000 times as much may be less than nothing)
   if ms > LONGEST then
     start_long_timer(timer, ms, fn)
     return timer
@@ -223,11 +221,13 @@ function M.flush()
   if not M.in_loop() and not compat.isyieldable() then uv.run "nowait" end
 end
 
---- Hands an error that nobody waits for to the host: it is raised from a callback of its own. (As a text: of
---- anything else luv says no more than "(null)".)
-function M.uncaught(err)
-  M.start_timer(0, function()
-    error(text.of_error(err), 0)
+--- Where errors go that nothing awaited, if the program does not say otherwise: to the error output, in Neovim to its
+--- messages.
+function M.uncaught(err, trace)
+  local message = ("redio: uncaught error: %s\n%s"):format(text.of_error(err), trace)
+  if type(neovim) ~= "table" then return io.stderr:write(message, "\n") end
+  neovim.schedule(function()
+    neovim.notify(message, neovim.log.levels.ERROR)
   end)
 end
 

@@ -1,0 +1,128 @@
+-- SPDX-License-Identifier: MIT
+-- Who wakes a coroutine resumes it, within itself: of 250 tasks that each awaited the one before, the last ones got "C
+-- stack overflow" instead of a result, or were never resumed.
+
+local redio = require "redio"
+local check = require "spec.support.check"
+local server = require "spec.support.server"
+
+local MANY = 30000
+
+describe("a chain of wakes", function()
+  it("of tasks that each await the one before", function()
+    check.within(60, function()
+      local tasks = { redio.spawn(function()
+        redio.sleep(0.01)
+        return 1
+      end) }
+      for i = 2, MANY do
+        tasks[i] = redio.spawn(function() return tasks[i - 1]:await() + 1 end)
+      end
+      assert.are.equal(MANY, (tasks[MANY]:await()))
+      for i = 1, MANY, 1000 do
+        assert.are.equal("done", tasks[i]:status())
+      end
+    end)
+  end)
+
+  it("of tasks that each await the one before, and fail with it", function()
+    check.within(60, function()
+      local sent = {}
+      local tasks = { redio.spawn(function()
+        redio.sleep(0.01)
+        error(sent)
+      end) }
+      for i = 2, 10000 do
+        tasks[i] = redio.spawn(function() return tasks[i - 1]:await() end)
+      end
+      local ok, err = pcall(tasks[10000].await, tasks[10000])
+      assert.is_false(ok)
+      assert.are.equal(sent, err)
+    end)
+  end)
+
+  it("of tasks that each cancel the next", function()
+    check.within(60, function()
+      local tasks, ended = {}, 0
+      for i = 1, 10000 do
+        tasks[i] = redio.spawn(function()
+          local ok, err = pcall(redio.sleep, 60)
+          assert(not ok and redio.errors.is(err, "CancelledError"))
+          if tasks[i + 1] then tasks[i + 1]:cancel() end
+          ended = ended + 1
+          return i
+        end)
+      end
+      redio.sleep(0)
+      tasks[1]:cancel()
+      for i = 1, 10000 do
+        assert.are.equal(i, (tasks[i]:await()))
+      end
+      assert.are.equal(10000, ended)
+    end)
+  end)
+
+  it("of tasks that each cancel the next, which waits for a reply", function()
+    local redis = redio.Redis(server.shared().url)
+    check.within(60, function()
+      redis():ping():await()
+      local tasks = {}
+      for i = 1, 2000 do
+        tasks[i] = redio.spawn(function()
+          local ok, err = pcall(function() redis():echo(i):call("DEBUG", "SLEEP", "0"):await() end)
+          assert(not ok and redio.errors.is(err, "CancelledError"))
+          if tasks[i + 1] then tasks[i + 1]:cancel() end
+          return i
+        end)
+      end
+      redio.sleep(0)
+      tasks[1]:cancel()
+      for i = 1, 2000 do
+        assert.are.equal(i, (tasks[i]:await()))
+      end
+      assert.are.equal("after", (redis():echo "after":await()))
+    end)
+    redis:close()
+  end)
+
+  it("within calls that fill the C stack themselves", function()
+    check.within(60, function()
+      local task = redio.spawn(function()
+        local ok, err = pcall(redio.sleep, 60)
+        return not ok and redio.errors.is(err, "CancelledError")
+      end)
+      redio.sleep(0)
+      local function deep(n)
+        local ok, err = pcall(function()
+          if n > 0 then return deep(n - 1) end
+          task:cancel()
+        end)
+        if not ok then error(err, 0) end
+      end
+      for depth = 10, 240 do
+        pcall(deep, depth)
+      end
+      assert.is_true((task:await()))
+    end)
+  end)
+
+  it("of places in the pool", function()
+    local redis = redio.Redis(server.shared().url, { max_connections = 1 })
+    check.within(60, function()
+      local tasks = {}
+      for i = 1, 2000 do
+        tasks[i] = redio.spawn(function()
+          return redis:with_connection(function(db) return (db:echo(i):await()) end)
+        end)
+      end
+      redio.sleep(0.05)
+      for i = 1, 1990 do
+        tasks[i]:cancel()
+      end
+      for i = 1991, 2000 do
+        assert.are.equal(tostring(i), (tasks[i]:await()))
+      end
+    end)
+    redis:close()
+  end)
+end)
