@@ -116,10 +116,15 @@ end
 
 -- waiting -------------------------------------------------------------------------------------------------
 
---- Ends a wait in any other way than by `wake`.
-function M.abandon(waiter, err)
+--- Ends a wait that has begun, though nothing has woken it.
+function M.leave(waiter)
   waiter.co = nil
   if waiter.task then waiter.task._waiter = nil end
+end
+
+--- Ends a wait by an error.
+function M.abandon(waiter, err)
+  M.leave(waiter)
   if waiter.conn then waiter.conn:abandon(waiter) end
   if waiter.abandon then waiter.abandon(waiter) end
   error(err, 0)
@@ -177,11 +182,11 @@ end
 --- Waits for so many seconds, where the running coroutine has a record.
 function M.pause(seconds)
   local waiter, at = {}, now() + seconds
-  local record = M.begin(waiter)
+  M.begin(waiter)
   repeat
     M.idle(waiter, at - now())
   until now() >= at - 0.0005
-  waiter.co, record._waiter = nil, nil
+  M.leave(waiter)
 end
 
 --- Lets what waits look again.

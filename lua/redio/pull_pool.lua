@@ -97,7 +97,12 @@ local function patience(self, record)
 end
 
 -- Stands for a connection until there is one: the task may be ended there, too.
-local opening = { close = function() end }
+local Opening = {}
+Opening.__index = Opening
+
+function Opening:close()
+  self.stock:has(self.attempt, nil)
+end
 
 -- The connection for a socket of the host's pool.
 local function take(conn, socket)
@@ -111,7 +116,7 @@ local function open(self, record)
   local stock = self.stock
   local seconds, limit, is_full = patience(self, record)
   local started, attempt = self.transport.now(), stock:expect(limit)
-  if record then record._conn = opening end
+  if record then record._conn = setmetatable({ stock = stock, attempt = attempt }, Opening) end
   local ok, socket, why, permanent, at = pcall(self.transport.open, self.settings, stock.options, limit)
   if record then record._conn = nil end
   if not ok then

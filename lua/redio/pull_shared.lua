@@ -6,6 +6,7 @@
 local connection = require "redio.connection"
 local errors = require "redio.errors"
 local pull = require "redio.pull"
+local queue = require "redio.queue"
 local task = require "redio.task"
 local text = require "redio.text"
 
@@ -37,11 +38,38 @@ function M.new(settings, transport, hooks, pool)
     stage = "waiting to connect",
     _pool = pool,
     _bell = transport.semaphore(), -- for the writer
+    _room = queue.new(), -- those that wait until more may be written
     _writing = false, -- (it is not waiting for the bell)
   }, Shared)
 end
 
 Shared._closed_error, Shared._unasked = connection.closed_error, connection.unasked
+
+-- room ----------------------------------------------------------------------------------------------------
+
+-- So many of those that wait for room try again after a write; each that gets its chain in lets in the next one.
+local AT_ONCE = 16
+
+local function let_in(self, count)
+  for _ = 1, math.min(count, self._room:count()) do
+    wake(self._room:pop())
+  end
+end
+
+local function leave_room(waiter)
+  waiter.room:leave(waiter)
+end
+
+--- Waits until submit may be tried again, or the connection is lost. (In any case for no longer than a glance takes:
+--- those that were let in may have been aborted with their request.)
+function Shared:wait_room()
+  local waiter = { stage = connection.ROOM, room = self._room, abandon = leave_room }
+  self._room:enter(waiter)
+  task.begin(waiter)
+  task.idle(waiter, GLANCE)
+  leave_room(waiter)
+  task.leave(waiter)
+end
 
 -- what requests do ----------------------------------------------------------------------------------------
 
@@ -61,6 +89,7 @@ function Shared:submit(pipeline, mode, collected)
   if slot == nil then return nil, why end
   self._last = waiter
   ring(self)
+  if self._room:count() > 0 then let_in(self, 1) end
   return slot
 end
 
@@ -90,11 +119,6 @@ function Shared:stage_of(waiter)
   if self.core then slot, sent = self.core:find(self.waiters, waiter) end
   if not slot then return self.stage end
   return not sent and connection.UNSENT or self._sending and connection.WRITING or connection.READING
-end
-
---- Waits until submit may be tried again, or the connection is lost.
-function Shared.wait_room()
-  task.sleep(0.005)
 end
 
 -- the timer -----------------------------------------------------------------------------------------------
@@ -164,6 +188,7 @@ local function write(self)
   while not self.lost do
     local data = core:output()
     if data then
+      let_in(self, AT_ONCE)
       self._sending = true
       local ok, why = socket:send(data)
       self._sending = false
@@ -244,6 +269,7 @@ function Shared:fail(err)
   if not self.core then return end
   self.core:event "lose"
   while tell(err, self.core:next(self.waiters)) do end
+  let_in(self, math.huge)
   self._bell:post(1)
 end
 

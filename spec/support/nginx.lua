@@ -242,6 +242,7 @@ function Nginx:abort(path, seconds)
   pipe:write(("GET %s HTTP/1.0\r\nHost: spec\r\n\r\n"):format(path))
   local waiter = {}
   local timer = uv.new_timer()
+  uv.update_time() -- (the loop's is from its last turn)
   timer:start(math.ceil(seconds * 1000), 0, function()
     timer:close()
     pipe:close()

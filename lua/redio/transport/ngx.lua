@@ -118,14 +118,23 @@ end
 local timers = {} -- those that have not run
 
 -- All that are due: nginx may have had no room to run one of them (lua_max_running_timers).
-local function run_timers(premature)
-  local at = ngx.now() + 0.0005
+local function run_timers(all)
+  local now, due = ngx.now(), {}
   for timer in pairs(timers) do
-    if premature or timer.at <= at then
-      timers[timer] = nil
-      timer.fn()
+    if all or timer.at <= now then due[#due + 1] = timer end
+  end
+  for i = 1, #due do
+    if timers[due[i]] then
+      timers[due[i]] = nil
+      due[i].fn()
     end
   end
+end
+
+-- (The timer's own clock may be ahead of the other one, or that may have been set back.)
+local function run_timer(premature, timer)
+  timer.at = 0
+  run_timers(premature)
 end
 
 --- Calls `fn()` apart from any request, `seconds` from now, or when nginx is about to end.
@@ -133,9 +142,11 @@ end
 --- Raises when there is no timer to be had.
 function M.start_timer(seconds, fn)
   local timer = { at = ngx.now() + seconds, fn = fn }
-  assert(ngx.timer.at(seconds, run_timers))
   timers[timer] = true
-  return timer
+  local ok, why = ngx.timer.at(seconds, run_timer, timer)
+  if ok then return timer end
+  timers[timer] = nil
+  error(why, 0)
 end
 
 function M.stop_timer(timer)
