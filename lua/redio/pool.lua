@@ -155,6 +155,12 @@ function Pool:_place()
   return nil, closed_error(self)
 end
 
+local function when_ready(conn)
+  local ready, err = conn:wait_ready() -- which closes it when the caller is interrupted
+  if not ready then return nil, err end
+  return conn
+end
+
 --- A connection that is ready, for the caller alone until `release`.
 ---@return redio.Connection? conn
 ---@return table? err
@@ -163,13 +169,7 @@ function Pool:acquire()
   local conn, err = self:_place()
   if not conn then return nil, err end
   if conn == true then conn = self:_open() end
-  return self:_when_ready(conn)
-end
-
-function Pool:_when_ready(conn)
-  local ready, err = conn:wait_ready() -- which closes it when the caller is interrupted
-  if not ready then return nil, err end
-  return conn
+  return when_ready(conn)
 end
 
 -- receivers -----------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ function Pool:receive(extra)
   self:_count_receiver(conn, true)
   extra.on_open(conn)
   conn:open(self.hooks.delay())
-  return self:_when_ready(conn)
+  return when_ready(conn)
 end
 
 --- What to raise for one receiver too many. It does not wait: receivers are there to stay.
