@@ -1,10 +1,13 @@
 -- SPDX-License-Identifier: MIT
--- The fuzz targets bound the time that a byte of their input takes (spec/fuzz/steps.h). What counts it is tried here
--- on functions whose cost is known; the targets themselves run by `make fuzz`.
+-- The fuzz targets bound the time that a byte of their input takes (spec/fuzz/steps.h). The counter is tried here on
+-- functions whose cost is known, and on the decoder; the targets themselves run by `make fuzz`.
 
-local BUILD = [[${CC:-cc} -std=c99 -O1 -Ispec/fuzz -fsanitize-coverage=trace-pc -Dmemmove=steps_memmove -c '%s' \
-  -o '%s.o' && ${CC:-cc} -std=c99 -O1 -c spec/fuzz/steps.c -o '%s.steps.o' &&
-  ${CC:-cc} -Wl,--wrap=__sanitizer_cov_trace_pc '%s.o' '%s.steps.o' -o '%s']]
+-- Sources that are not counted, sources that are, the program.
+local BUILD = [[dir=$(mktemp -d) && here=$PWD && trap 'rm -r "$dir"' EXIT && (cd "$dir" &&
+  ${CC:-cc} -std=c99 -O1 -I"$here/src" -I"$here/spec/fuzz" -c "$here/spec/fuzz/steps.c" %s &&
+  ${CC:-cc} -std=c99 -O1 -I"$here/src" -I"$here/spec/fuzz" -fsanitize-coverage=trace-pc -Dmemmove=steps_memmove \
+    -Dmemcpy=steps_memcpy -Dmemchr=steps_memchr -Drealloc=steps_realloc -c %s &&
+  ${CC:-cc} -Wl,--wrap=__sanitizer_cov_trace_pc *.o -lm -o '%s')]]
 
 local PROGRAM = [[
 #include "steps.h"
@@ -70,14 +73,13 @@ describe("the steps of the fuzz targets", function()
     local file = assert(io.open(source, "w"))
     file:write(PROGRAM)
     file:close()
-    local ok, text = run(BUILD, source, program, program, program, program, program)
+    local ok, text = run(BUILD, "", source, program)
+    os.remove(source)
     assert(ok, text)
   end)
 
   teardown(function()
-    for _, suffix in ipairs { "", ".c", ".o", ".steps.o" } do
-      os.remove(program .. suffix)
-    end
+    os.remove(program)
   end)
 
   local function try(what, n, rest)
@@ -116,4 +118,30 @@ describe("the steps of the fuzz targets", function()
   it("leave out what a target does for itself", function()
     assert.is_true((try("quadratic", 3000, "paused")))
   end)
+end)
+
+describe("the decoder", function()
+  local program
+
+  setup(function()
+    program = os.tmpname()
+    local ok, text = run(BUILD, '"$here/spec/support/decoder_steps.c"',
+      '"$here"/src/decoder.c "$here"/src/token.c "$here"/src/buf.c "$here"/src/number.c', program)
+    assert(ok, text)
+  end)
+
+  teardown(function()
+    os.remove(program)
+  end)
+
+  for _, kind in ipairs { "line", "string", "chunks", "map", "attributes", "deep" } do
+    it("takes the same steps for a byte, however many there are: " .. kind, function()
+      for _, length in ipairs { 100, 10000, 1000000 } do
+        for _, piece in ipairs { 16, 1460, 65536 } do
+          local ok, text = run("'%s' %s %d %d", program, kind, length, piece)
+          assert(ok, ("%d bytes in pieces of %d: %s"):format(length, piece, text))
+        end
+      end
+    end)
+  end
 end)

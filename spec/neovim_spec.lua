@@ -152,8 +152,8 @@ describe("In Neovim", function()
         vim.cmd "qa!"
       end, 200)
     ]]
-    assert.matches("Errorexecutingluvcallback", output)
-    assert.matches(":lost", output)
+    assert.matches("redio:uncaughterror:[^\n]*:lost", output)
+    assert.matches("stacktraceback", output)
     assert.matches("itlives$", output)
     assert.equal(0, status)
   end)

@@ -265,8 +265,9 @@ describe("In nginx", function()
       if redis():echo("token " .. i):await() ~= "token " .. i then wrong = wrong + 1 end
     end
     local info = redis():client_info():await()
-    ngx.say(wrong, " ", info:match " db=%d+", info:match " sub=%d+", info:match " multi=%-?%d+")]]
-  local CLEAN = "0  db=0 sub=0 multi=-1\n"
+    ngx.say(wrong, " ", info:match " db=%d+", info:match " sub=%d+",
+      info:match " flags=(%S+)":find "x" and " in MULTI" or "")]] -- (of `multi` Valkey 8.1 leaves a 0)
+  local CLEAN = "0  db=0 sub=0\n"
 
   describe("a request that ends in the midst of a wait leaves nothing behind:", function()
     local function check_abort(program, times)
@@ -293,7 +294,8 @@ describe("In nginx", function()
 
     it("a chain", function()
       check_abort([[
-        while true do
+        local over = ngx.now() + 2 -- (nginx does not notice each client that hangs up)
+        while ngx.now() < over do
           local db = redis()
           for i = 1, 2000 do db:echo("mine " .. i) end
           db:replies()
@@ -314,7 +316,8 @@ describe("In nginx", function()
 
     it("a chain that is longer than what is written at once", function()
       check_abort([[
-        while true do
+        local over = ngx.now() + 2 -- (nginx does not notice each client that hangs up)
+        while ngx.now() < over do
           local db = redis()
           for i = 1, 10000 do db:echo(("x"):rep(100) .. i) end
           db:replies()
@@ -989,7 +992,8 @@ describe("In nginx", function()
 
     it("those that are aborted get no reply of another's, and give none away", function()
       beside({ ["/"] = ECHO, ["/slow"] = SHARED .. [[
-        while true do
+        local over = ngx.now() + 2
+        while ngx.now() < over do
           redis():eval("for i = 1, 20000 do end return ARGV[1]", {}, { "slow" }):await()
         end]] }, function(web, _, all)
         for _ = 1, 5 do

@@ -147,6 +147,33 @@ describe("Promise 28: a handle", function()
     end)
   end)
 
+  it("and so have an iterator and a lock", function()
+    redio.run(function()
+      redis():sadd("set", "a", "b"):zadd("zset", 1, "a", 2, "b"):await()
+      for _, iterator in ipairs { redis:scan(), redis:sscan("set"), redis:zscan("zset") } do
+        local first = redio.spawn(iterator)
+        redio.sleep(0)
+        assert.is_truthy(elsewhere(function()
+          local item = iterator()
+          return item
+        end):find("for one coroutine", 1, true))
+        assert.is_string(first:await())
+        assert.is_string((iterator()))
+      end
+      redis():set("lock", "another's"):await()
+      local lock = redis:lock("lock", { sleep = 0.005 })
+      local acquiring = redio.spawn(lock.acquire, lock)
+      redio.sleep(0)
+      assert.is_truthy(elsewhere(function()
+        local done = lock:acquire()
+        return done
+      end):find("another coroutine waits for this lock", 1, true))
+      redis():del("lock"):await()
+      assert.is_true(acquiring:await())
+      lock:release()
+    end)
+  end)
+
   it("hands no result to another coroutine: 10,000 interleavings of queue and await", function()
     local pick = random.new "promise 28"
     local right, refused, handles = 0, 0, {}

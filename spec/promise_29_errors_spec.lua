@@ -4,7 +4,6 @@
 
 local redio = require "redio"
 local child = require "spec.support.child"
-local check = require "spec.support.check"
 local server = require "spec.support.server"
 local stage = require "spec.support.stage"
 
@@ -155,14 +154,6 @@ describe("Promise 29, errors reach somebody:", function()
     redio.on_uncaught(former)
     it_needs:clear()
   end)
-
-  -- Collects as often as it can.
-  local function collect()
-    for _ = 1, 30 do
-      redio.sleep(0.03)
-      collectgarbage()
-    end
-  end
 
   -- All ways side by side: by name, what each raised, and the client that it was given.
   local function drop_all(make)
@@ -382,7 +373,8 @@ describe("Promise 29, errors reach somebody:", function()
           print "alive"
         ]])
         assert.are.equal(0, status)
-        assert.matches("^redio: uncaught error: [^\n]*program:%d+: my bug\nstack traceback:\n.*program.*\nalive\n$", output)
+        assert.matches("^redio: uncaught error: [^\n]*program:%d+: my bug\nstack traceback:\n.*program.*\nalive\n$",
+          output)
         assert.are.equal(1, tracebacks(output))
       end)
 
@@ -396,7 +388,8 @@ describe("Promise 29, errors reach somebody:", function()
           print(ok, err)
         ]]):format(code))
         assert.are.equal(0, status)
-        assert.matches("^redio: uncaught error: [^\n]*my bug\nstack traceback:.*\nalive\nfalse\t[^\n]*my bug\nstack", output)
+        assert.matches("^redio: uncaught error: [^\n]*my bug\nstack traceback:.*\nalive\nfalse\t[^\n]*my bug\nstack",
+          output)
       end)
 
       it("a program that ends before does not swallow it: " .. name, function()

@@ -11,7 +11,7 @@
 /* Functions of the scanner take the place they are to read and return the place behind what they
  * read; NULL means that they could not: the decoder is dead, or, when it is not, bytes are missing.
  *
- * What they decide depends on the bytes alone, never on how many more have arrived: a byte that
+ * Their decisions depend on the bytes alone, never on how many more have arrived: a byte that
  * kills the decoder kills it with the same words in every split. */
 
 const redio_limits redio_default_limits = {512ULL << 20, 1ULL << 24, 512ULL << 20, 128};
@@ -135,7 +135,7 @@ static int count_attribute(redio_decoder *d, unsigned long long pairs) {
   return -1;
 }
 
-/* Whether a value of this type may begin here. */
+/* 1 when a value of this type may begin here. */
 static int may_begin(redio_decoder *d, char type) {
   const redio_frame *f;
   d->attributes = 0;
@@ -263,8 +263,8 @@ static const char *scan_boolean(redio_decoder *d, const char *p, const char *end
 
 /* Strings */
 
-/* n bytes and their CRLF. Hardly any client looks at the trailer; who does not loses his place in
- * the stream without a sound when a length is wrong. */
+/* n bytes and their CRLF. A client that does not look at the trailer, and hardly any does, loses
+ * its place in the stream without a sound when a length is wrong. */
 static const char *scan_payload(redio_decoder *d, const char *p, const char *end,
                                 unsigned long long n) {
   unsigned long long there = (unsigned long long)(end - p);
@@ -445,7 +445,7 @@ static const char *scan_token(redio_decoder *d, const char *p, const char *end) 
   }
 }
 
-/* What is most often seen, "$32\r\n...\r\n", when all of it is there: where its bytes begin.
+/* The most frequent reply, "$32\r\n...\r\n", when all of it is there: where its bytes begin.
  * Anything else, or less, or wrong, goes the long way. */
 static inline const char *plain_bulk(const redio_decoder *d, const char *p, const char *end,
                                      size_t *len) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the files that build Lua values share: lvalue.c and lmap.c. */
+/* Shared by the files that build Lua values, lvalue.c and lmap.c. */
 #ifndef REDIO_LBUILD_H
 #define REDIO_LBUILD_H
 

@@ -205,7 +205,7 @@ static void fill_list(redio_builder *b, int list, int n, int entries, int count)
   }
 }
 
-/* Whether bulk strings are pushed just as they are. */
+/* True when bulk strings are pushed just as they are. */
 static int has_plain_values(const redio_builder *b, const redio_shape *shape) {
   return !shape->fields && !(b->mode & REDIO_MODE_TEXT) &&
          values_shape(shape)->kind <= REDIO_SHAPE_NAME;
@@ -242,16 +242,16 @@ static int is_leaf(const redio_token *t) {
 
 static int push_leaf_pair(redio_builder *b, const redio_shape *shape) {
   const char *start = b->p;
-  const redio_shape *of;
   redio_token t;
   b->p = redio_token_next(start, &t);
   if (is_leaf(&t) && t.type != '_') {
     redio_build_token(b, &t, &redio_any_name, 1);
-    of = field_shape(b->L, shape);
-    b->p = redio_token_next(b->p, &t);
-    if (is_key(b->L) && is_leaf(&t)) {
-      push_value(b, &t, of);
-      return 1;
+    if (is_key(b->L)) {
+      b->p = redio_token_next(b->p, &t);
+      if (is_leaf(&t)) {
+        push_value(b, &t, field_shape(b->L, shape));
+        return 1;
+      }
     }
     lua_pop(b->L, 1);
   }

@@ -206,7 +206,7 @@ static void enter_queued(redio_builder *b, uint32_t exec_index, unsigned long lo
   b->index = exec_index > b->inner_count ? exec_index - b->inner_count + (uint32_t)i : exec_index;
 }
 
-/* Whether bulk strings that are elements are pushed just as they are. */
+/* True when bulk strings that are elements are pushed just as they are. */
 static int has_plain_elements(const redio_builder *b, const redio_shape *shape) {
   if (shape->kind == REDIO_SHAPE_LIST)
     shape = shape->of[0];

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # fuzz.sh SECONDS [TARGET...]: runs the targets of spec/fuzz, each for so many seconds, with libFuzzer and its
-# sanitizers. What they learn stays in BUILD/fuzz/corpus; an input that fails is left in BUILD/fuzz.
+# sanitizers. Inputs that taught them something stay in BUILD/fuzz/corpus; an input that fails is left in BUILD/fuzz.
 cd "$(dirname "$0")/.." || exit
 seconds=${1:-60}
 [ $# = 0 ] || shift

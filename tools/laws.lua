@@ -249,7 +249,7 @@ for _, path in ipairs(files("lua", "*.lua")) do
     one_function(picks_transport, path, hosts, {}, "one function of this file picks the default")
   else
     local host = transport and transport:match("^%a+") -- luv_connect is of luv
-    local own = host == "luv" and set("luv uv") or set(host or "")
+    local own = (host == "luv" or host == "uv") and set("luv uv") or set(host or "")
     each_word(path, hosts, function(place, word)
       if not own[word] then
         breach("only transports name hosts", place, "%s belongs to lua/redio/transport", word)

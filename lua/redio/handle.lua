@@ -368,8 +368,8 @@ function methods:_unpin()
   self.in_transaction = false
 end
 
---- Gives back what the handle holds. What it has left on its connection is undone, or the connection is closed; one that
---- was its own for good is closed. Queued commands are forgotten.
+--- Gives back what the handle holds. What it has left on its connection is undone, or the connection is closed; one
+--- that was its own for good is closed. Queued commands are forgotten.
 function methods:close()
   self:clear()
   local conn, pool = self._conn, self[1]._pool

@@ -73,11 +73,7 @@ local function milliseconds(seconds)
   return math.min(2 ^ 53, math.max(1, math.floor(seconds * 1000.0 + 0.5)))
 end
 
---- Waits until the lock is ours.
----@return boolean acquired false when blocking_timeout ran out
-function Lock:acquire()
-  if not task.can_wait() then return task.block(self._client.transport, self.acquire, self) end
-  if self.token then error("this lock is held already", 2) end
+local function try_until_acquired(self)
   local transport, token = self._client.transport, new_token()
   local deadline = self._patience and transport.now() + self._patience
   while true do
@@ -88,6 +84,19 @@ function Lock:acquire()
     if deadline and transport.now() + self._sleep > deadline then return false end
     task.sleep(self._sleep)
   end
+end
+
+--- Waits until the lock is ours.
+---@return boolean acquired false when blocking_timeout ran out
+function Lock:acquire()
+  if not task.can_wait() then return task.block(self._client.transport, self.acquire, self) end
+  if self.token then error("this lock is held already", 2) end
+  if self._acquiring then error("another coroutine waits for this lock: each needs a redis:lock(...) of its own", 2) end
+  self._acquiring = true
+  local ok, acquired = pcall(try_until_acquired, self)
+  self._acquiring = false
+  if not ok then error(acquired, 0) end
+  return acquired
 end
 
 local function lost(self, what)

@@ -231,14 +231,15 @@ end
 --- Writes what was submitted.
 ---@return userdata? token CANCEL when the caller's time was up
 function Pull:flush(record)
-  local data, size = core_output(self.core)
+  local ok, data, size = pcall(core_output, self.core)
+  if not ok then return self:fail(errors.new("ConnectionError", text.of_error(data), { address = self.address })) end
   if not data or self.lost then return end
   self.used = true
   if not is_limited(self, record) and not limit(self, record) then return timed_out(self, record) end
   set_stage(self, connection.WRITING)
   if size > LONG then return self:_write_beside(data) end
-  local ok, why = self.socket:send(data)
-  if ok then
+  local sent, why = self.socket:send(data)
+  if sent then
     set_stage(self, connection.READING)
   elseif why == "timeout" then
     return timed_out(self, record)
@@ -313,15 +314,24 @@ local function finished(self, record, token, ...)
   return token, ...
 end
 
+local take
+
+-- What the core has next: an error of its own (no memory, no place on the stack) is the connection's end.
+local function take_next(self, record, ok, ...)
+  if ok then return take(self, record, ...) end
+  self:fail(errors.new("ProtocolError", text.of_error((...)), { address = self.address }))
+  return take(self, record, core_next(self.core, self.waiters))
+end
+
 -- Reads until the core has the caller's result. A lost connection's core has it at once, or does not have the chain.
-local function take(self, record, waiter, ...)
+function take(self, record, waiter, ...)
   if waiter then return finished(self, record, ...) end
   if waiter == nil and self.lost then return finished(self, record, LOST, false) end
   if not heard(self, waiter, ...) and not self.lost then
     local token = self:_read_more(record)
     if token then return finished(self, record, token) end
   end
-  return take(self, record, core_next(self.core, self.waiters))
+  return take_next(self, record, pcall(core_next, self.core, self.waiters))
 end
 
 --- Waits for the chain that was submitted: a token, then its results, or what became of them.

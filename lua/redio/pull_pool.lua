@@ -150,10 +150,10 @@ end
 ---@return table? err
 function Pool:acquire()
   if self.closed then return nil, closed_error(self) end
-  task.check_cancelled()
+  local record = task.current()
+  if record then task.check_cancelled() end
   local delay = self.stock.kept == 0 and self.hooks.delay() or 0
   if delay > 0 then task.sleep(delay) end
-  local record = task.current()
   return outcome(open(self, record), record)
 end
 
@@ -211,10 +211,10 @@ end
 ---@return table? err
 function Pool:receive(extra)
   if self.closed then return nil, closed_error(self) end
-  task.check_cancelled()
+  local record = task.current()
+  if record then task.check_cancelled() end
   local delay = self.hooks.delay()
   if delay > 0 then task.sleep(delay) end
-  local record = task.current()
   return outcome(open_receiver(self, extra, record), record)
 end
 

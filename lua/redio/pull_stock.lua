@@ -44,9 +44,10 @@ local function new(name, settings, transport)
     receiver_options = { pool = name .. " receivers", pool_size = settings.max_receivers, backlog = 0 },
     kept = 0,
     using = 0,
-    -- Weak: a request that is aborted takes its own along. Attempts to connect are among them, with the time until
-    -- which they may last.
+    -- Weak: a request that is aborted takes its own along. Attempts to connect are among them, by number, with the time
+    -- until which they may last.
     in_use = setmetatable({}, { __mode = "k" }),
+    attempts = 0,
     receiving = setmetatable({}, { __mode = "k" }), -- connections of receivers and monitors, none of those in use
   }, Stock)
 end
@@ -99,11 +100,11 @@ end
 -- connections ---------------------------------------------------------------------------------------------
 
 --- One is about to be had, which takes at most so many seconds.
----@return table attempt for `has`
+---@return integer attempt for `has`
 function Stock:expect(seconds)
-  local attempt = {}
-  self.using = self.using + 1
-  self.in_use[attempt] = self.transport.now() + (seconds or math.huge) + 1
+  local attempt = self.attempts + 1
+  self.attempts, self.using = attempt, self.using + 1
+  self.in_use[attempt] = seconds and self.transport.now() + seconds + 1 or math.huge
   return attempt
 end
 

@@ -13,19 +13,31 @@ local function check_options(opts, with_type)
   end
 end
 
--- `step` items of each page make one turn of the loop; `fetch(handle, cursor)` queues the next page.
-local function iterate(client, step, fetch)
+local SHARED = "another coroutine waits for the next page of this iterator: an iterator is for one coroutine"
+
+-- `step` items of each page make one turn of the loop; `fetch(handle, cursor)` queues the next page; `convert`, if
+-- given, makes the second item what it is to be.
+local function iterate(client, step, fetch, convert)
   local cursor, page, at = "0", {}, 0
-  local started = false
+  local started, waiting = false, false
+  local function next_page()
+    if waiting then error(SHARED, 3) end
+    waiting = true
+    local ok, reply = pcall(function()
+      return fetch(handle.new(client), cursor):await()
+    end)
+    waiting = false
+    if not ok then error(reply, 0) end
+    started, cursor, page, at = true, reply[1], reply[2], 0
+  end
   return function()
     while at >= #page do
       if started and cursor == "0" then return nil end
-      started = true
-      local reply = fetch(handle.new(client), cursor):await()
-      cursor, page, at = reply[1], reply[2], 0
+      next_page()
     end
     at = at + step
-    return page[at - step + 1], step == 2 and page[at] or nil
+    if step == 1 then return page[at] end
+    return page[at - 1], convert and convert(page[at]) or page[at]
   end
 end
 
@@ -36,11 +48,11 @@ function M.keys(client, opts)
   end)
 end
 
-local function within(client, step, method, key, opts)
+local function within(client, step, method, key, opts, convert)
   check_options(opts)
   return iterate(client, step, function(db, cursor)
     return db[method](db, key, cursor, opts or {})
-  end)
+  end, convert)
 end
 
 function M.fields(client, key, opts)
@@ -52,11 +64,7 @@ function M.members(client, key, opts)
 end
 
 function M.scored(client, key, opts)
-  local next_pair = within(client, 2, "zscan", key, opts)
-  return function()
-    local member, score = next_pair()
-    if member ~= nil then return member, tonumber(score) end
-  end
+  return within(client, 2, "zscan", key, opts, tonumber)
 end
 
 return M

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Chains over one connection to a model of a server that answers each command with its number:
  * every chain finishes exactly once, in the order of submission, with its own replies, whatever is
- * dropped and however the bytes are cut, until the connection is lost. What is dropped before it
- * was sent does not count from then on, and leaves no trace in the output; what is lost can be had
- * back as it was, if it was kept.
+ * dropped and however the bytes are cut, until the connection is lost. A chain that is dropped
+ * before it was sent does not count from then on, and leaves no trace in the output; a lost one can
+ * be had back as it was, if it was kept.
  *
  * Input: choices. */
 #include "connection.h"
@@ -35,7 +35,7 @@ typedef struct model_chain {
   int first_ref, refs;
   char *said;   /* its bytes */
   size_t bytes; /* with those of its pieces */
-  int kept;
+  int kept, readonly;
   int dropped, cut, finished, turn;
   int replies;
   expected_reply reply[MOST_COMMANDS * 3];
@@ -122,6 +122,7 @@ static void add_push(choices *in, model *m) {
 
 static void add_commands(choices *in, model *m, redio_pipeline *p, model_chain *chain) {
   unsigned i, count = pick(in, MOST_COMMANDS);
+  uint32_t reads = pick(in, 2) ? REDIO_READONLY : 0;
   for (i = 0; i < count; i++) {
     add_push(in, m);
     switch (pick(in, 6)) {
@@ -133,12 +134,12 @@ static void add_commands(choices *in, model *m, redio_pipeline *p, model_chain *
       queue(p, REDIO_SILENT, "value", ++m->asked);
       break;
     case 3:
-      queue(p, 0, "name", ++m->asked);
+      queue(p, reads, "name", ++m->asked);
       expect(chain, '*', m->asked, 0);
       answer(m, "|1\r\n+ttl\r\n:1\r\n*2\r\n:%u\r\n*?\r\n.\r\n", m->asked);
       break;
     default:
-      queue(p, 0, "value", ++m->asked);
+      queue(p, reads, "value", ++m->asked);
       expect(chain, ':', m->asked, 0);
       answer(m, ":%u\r\n", m->asked);
     }
@@ -174,6 +175,7 @@ static void submit(choices *in, model *m) {
   chain->bytes = p.closed_out + p.piece_bytes;
   m->queued += chain->bytes;
   chain->kept = pick(in, 4) > 0;
+  chain->readonly = (p.all_flags & REDIO_READONLY) != 0;
   chain->slot = redio_connection_submit(&m->c, &p, 0, chain->kept);
   chain->turn = m->turn;
   REQUIRE(p.submitted && m->c.pieces.count == pieces + p.pieces.count);
@@ -323,7 +325,7 @@ static void finish(model *m) {
   redio_connection_pop(&m->c);
 }
 
-/* What lconnection_next does, without Lua. */
+/* As lconnection_next does it, without Lua. */
 static void take_replies(model *m) {
   while (redio_decoder_next(&m->c.decoder) == REDIO_VALUE) {
     redio_chain *c = redio_connection_first(&m->c);
@@ -374,7 +376,8 @@ static void recover(model *m) {
   const model_chain *chain = m->chains + m->first;
   int i, was_sent = chain->turn != m->turn;
   redio_pipeline p;
-  REQUIRE(redio_connection_keeps(&m->c) == (chain->kept && !(chain->refs && was_sent)));
+  REQUIRE(redio_connection_keeps(&m->c) ==
+          (chain->kept && (!was_sent || (chain->readonly && !chain->refs))));
   if (!redio_connection_keeps(&m->c))
     return;
   redio_pipeline_init(&p, &p);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the fuzz targets share. An input is a stream of choices: what is read past its end is 0. */
+/* Shared by the fuzz targets. An input is a stream of choices, and past its end all are 0. */
 #ifndef REDIO_FUZZ_H
 #define REDIO_FUZZ_H
 

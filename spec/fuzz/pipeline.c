@@ -82,7 +82,7 @@ static int serve(session *s, const model_command *m) {
   int answered = !s->muted && !s->skip, skipped = s->skip;
   s->skip = 0;
   if (m->kind == SUBSCRIBE) {
-    s->skip = skipped; /* messages are no replies; nobody mutes them and subscribes */
+    s->skip = skipped; /* messages are no replies; a muted session does not subscribe */
     return 0;
   }
   if (m->kind == REPLY && m->count == 1) {
@@ -191,7 +191,7 @@ static void check_expects(const redio_pipeline *p, const model *m) {
   REQUIRE((size_t)((const char *)e - redio_buf_head(&p->expects)) == redio_buf_len(&p->expects));
   REQUIRE(p->commands == (size_t)m->count);
   REQUIRE(p->now.in_multi == s.in_multi && p->now.muted == s.muted);
-  /* inside MULTI nobody asks: EXEC ends it */
+  /* inside MULTI it does not matter: EXEC ends it */
   REQUIRE(p->now.skip == s.skip && (s.in_multi || p->now.watching == s.watching));
 }
 
@@ -211,7 +211,7 @@ static void choose_arguments(choices *in, model_command *m) {
   }
 }
 
-/* 0 when it was left unfinished, as a caller does who meets an argument that cannot be sent. */
+/* 0 when it was left unfinished, as happens at an argument that cannot be sent. */
 static int write_command(choices *in, redio_pipeline *p, const redio_command *c,
                          const model_command *m) {
   int i, leave = pick(in, 16) == 1;

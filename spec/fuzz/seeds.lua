@@ -18,7 +18,7 @@ for i, case in ipairs(cases) do
   write(case.name .. "_tight", string.char(1, 5) .. case.bytes)
   write(case.name .. "_shape", string.char(i % shapes, i % 256) .. case.bytes)
 end
--- What typical replies look like, for each shape.
+-- Typical replies, for each shape.
 local flat = "*4\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\nb\r\n$3\r\n2.5\r\n"
 local nested = "*2\r\n*2\r\n$1\r\na\r\n$1\r\n1\r\n*2\r\n$1\r\nb\r\n*2\r\n+x\r\n:1\r\n"
 -- Maps within maps whose keys no table can have, with some elements too many behind them for deeper ones.

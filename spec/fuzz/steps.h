@@ -14,14 +14,14 @@
 
 #include <stddef.h>
 
-/* Counts from here on: so many steps for each byte. What is done once has the allowance of
+/* Counts from here on: so many steps for each byte. Work that is done once has the allowance of
  * STEPS_ONCE bytes. */
 enum { STEPS_ONCE = 64 };
 void steps_begin(unsigned per_byte);
 void steps_allow(size_t bytes);
 void steps_end(void);
 
-/* What bytes of a server are allowed for: a double with an exponent is a division of numbers of
+/* As how many bytes those of a server count: a double with an exponent is a division of numbers of
  * some hundred digits, however few bytes it has. */
 size_t steps_bytes(const void *bytes, size_t n);
 

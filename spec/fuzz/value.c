@@ -15,9 +15,10 @@
 
 int luaopen_redio_core(lua_State *L);
 
-/* For a byte of the reply, built once. Usually 45 at most: short doubles, errors and empty
- * aggregates, of which each is some calls of Lua. */
-enum { STEPS = 120 };
+/* For a byte of the reply, built once. Usually 45 at most, of short doubles, errors and empty
+ * aggregates, each of which is some calls of Lua; a double of 800 digits takes up to 80, and twice
+ * that where a look ahead has read it, too. */
+enum { STEPS = 200 };
 
 enum { ERRORS = 1, PLACES, BASE = PLACES };
 

@@ -16,7 +16,7 @@ local function decode(bytes)
   return value
 end
 
--- What `wrap` makes of a value, again and again.
+-- A value in what `wrap` makes around it, so many times.
 local function nested(depth, wrap)
   local bytes = ":1\r\n"
   for _ = 1, depth do
@@ -38,7 +38,7 @@ local function allocated(bytes)
   return after - before
 end
 
--- What the core tells of a chain of one command that is answered by `bytes`.
+-- The outcome of a chain of one command that is answered by `bytes`, as the core tells it.
 local function answered(bytes, mode, shape)
   local connection, waiters, told = core.connection(), {}, nil
   for _, event in ipairs { "connect", "connected", "established" } do

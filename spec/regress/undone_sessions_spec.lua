@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- A handle that was closed in a MULTI, with a WATCH, in another database or under another name had its connection closed,
--- and the next one opened another, though all that is undone in one exchange.
+-- A handle that was closed in a MULTI, with a WATCH, in another database or under another name had its connection
+-- closed, and the next one opened another, though all that is undone in one exchange.
 
 local check = require "spec.support.check"
 local redio = require "redio"

@@ -100,10 +100,7 @@ function Flow:write(bytes)
   self.waiting = self.waiting + #bytes
   self.to:write(bytes, function(failure)
     self.waiting = self.waiting - #bytes
-    if failure then -- what the peer said before it hung up may still be on its way
-      self.is_lost = true
-      return
-    end
+    if failure then return self:lost() end
     if self.stopped and self.waiting < WINDOW then self:read() end
   end)
 end
@@ -158,6 +155,11 @@ function Flow:read()
   end)
 end
 
+-- The client is gone.
+function Flow:lost()
+  self.connection:close()
+end
+
 -- Up: requests --------------------------------------------------------------------------------------------
 
 local Up = setmetatable({}, { __index = Flow })
@@ -199,6 +201,11 @@ function Up:ended()
     self.raw = true
     self.other:look()
   end
+end
+
+-- The server is gone: what it said before it hung up may still be on its way.
+function Up:lost()
+  self.is_lost = true
 end
 
 -- Whether what there is of the request at hand may be passed on.

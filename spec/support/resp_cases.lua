@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
---- What the decoder makes of bytes: one line per case, and the Lua value that a caller gets.
+--- Bytes and what the decoder makes of them: one line per case, and the Lua value that a caller gets.
 --
 -- gives(name, bytes, ...)        these replies, one result each
 -- refused(name, bytes, limits?)  a protocol error; nothing after it is ever read

@@ -61,8 +61,8 @@ local function new(serve)
     return false
   end
 
-  function transport.uncaught(err)
-    io.stderr:write(tostring(err), "\n")
+  function transport.uncaught(err, traceback)
+    io.stderr:write(tostring(err), "\n", traceback, "\n")
   end
 
   -- Time.

@@ -18,6 +18,8 @@
 ---@field sleep fun(seconds: number)
 ---Runs `fn(...)`; when time is out, cancels it where it waits and raises TimeoutError.
 ---@field with_timeout fun(seconds: number, fn: function, ...): any
+---Has `fn` called with the errors of tasks and coroutines that nothing awaits; returns the former function.
+---@field on_uncaught fun(fn?: fun(err: any, traceback: string)): fun(err: any, traceback: string)
 ---@field parse_url fun(url?: string): table
 ---Undoes strdecode.
 ---@field strencode fun(text: string): string

@@ -1,19 +1,14 @@
 -- SPDX-License-Identifier: MIT
 -- Sockets, timers and the loop of libuv, through luv.
 --
--- luv calls back on the coroutine that loaded it, and an error that escapes a callback ends the process: nothing that is
--- called from here may raise.
+-- luv calls back on the coroutine that loaded it, and an error that escapes a callback ends the process: nothing that
+-- is called from here may raise.
 
 local compat = require "redio.compat"
 local connecting = require "redio.transport.luv_connect"
 local core = require "redio.core"
 local text = require "redio.text"
-
--- What the host has built in comes first, for its loop is the one that runs; Luvit's name for it is "uv".
-local function built_in(name)
-  return package.loaded[name] or package.preload[name]
-end
-local uv = require(built_in "uv" and not built_in "luv" and "uv" or "luv")
+local uv = require "redio.transport.uv"
 
 core.ignore_sigpipe() -- libuv writes without MSG_NOSIGNAL
 
@@ -140,8 +135,9 @@ end
 ---@return table timer for `stop_timer`
 function M.start_timer(seconds, fn)
   local timer = uv.new_timer()
-  -- From now on, and not from when the loop last looked at its clock. To have it look (uv.update_time) would make timers
-  -- due that were only just started by another's callback: with many of them the loop would never come to its sockets.
+  -- From now on, and not from when the loop last looked at its clock. To have it look (uv.update_time) would make
+  -- timers due that were only just started by another's callback: with many of them the loop would never come to its
+  -- sockets.
   local late = uv.hrtime() / 1e6 - uv.now()
   local ms = math.ceil(seconds * 1000.0 + late) -- (of an integer 1000 times as much may be less than nothing)
   if ms > LONGEST then
