@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- A receiver's subscriptions. Wanted and confirmed ones are kept apart, so that all that is wanted can be asked for again
--- on another connection.
+-- Subscriptions of a receiver. Wanted and confirmed ones are kept apart, so that all that is wanted can be asked for
+-- again on another connection.
 
 local compat = require "redio.compat"
 local core = require "redio.core"
