@@ -471,7 +471,6 @@ function Connection:fail(err)
   self.was_ready = self.ready
   self.ready = false
   self.core:event "lose"
-  self.busy[self] = nil
   self:_stop_deadline()
   self.liveness:stop()
   if self._attempt then self._attempt:cancel() end
@@ -482,6 +481,7 @@ function Connection:fail(err)
   end)
   self.room:close()
   while tell(err, core_next(self.core, self.waiters)) do end
+  self.busy[self] = nil -- until now, what waits and has not been told may be cancelled by what has
 end
 
 --- Closes it on purpose.
