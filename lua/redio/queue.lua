@@ -82,6 +82,7 @@ function M:peek()
   for i = self.first, self.last do
     if self[i] ~= HOLE then return self[i] end
   end
+  return nil
 end
 
 --- The newest item; nil when there is none.
