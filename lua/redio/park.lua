@@ -289,7 +289,7 @@ end
 
 -- What waits for the replies of a chain on a shared connection is found among those that have some in flight: so
 -- waiting costs nothing, and only an interruption has to look.
-local find_chain = compat.interpreted(function(co)
+local function find_chain(co)
   local own = alone[co]
   if own then
     local slot, sent = own.core:find(own.waiters, co)
@@ -300,7 +300,7 @@ local find_chain = compat.interpreted(function(co)
     local slot, sent = conn.core:find(conn.waiters, co)
     if slot then return conn, slot, sent end
   end
-end)
+end
 
 function M.abandon_chain(co)
   local conn, slot = find_chain(co)
