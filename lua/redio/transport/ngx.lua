@@ -43,6 +43,11 @@ end
 local WAITS = { rewrite = true, server_rewrite = true, access = true, content = true, timer = true, preread = true,
   ssl_cert = true, ssl_session_fetch = true, ssl_client_hello = true }
 
+--- Whether nginx lets one wait here.
+function M.may_wait()
+  return WAITS[get_phase()] == true
+end
+
 --- Why nobody can wait here, and what to do instead.
 function M.cannot_wait()
   local phase = get_phase()
