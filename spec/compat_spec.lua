@@ -23,6 +23,33 @@ describe("compat", function()
     assert.equal(load("local x <close> = nil") ~= nil, compat.has_close)
   end)
 
+  it("closes a value when the function has returned, has raised, or is closed while it waits", function()
+    local closed
+    local value = setmetatable({}, { __close = function(self) closed = self end })
+    assert.are.same({ 1, nil, 3 }, { compat.with_close(value, function(...) return ... end, 1, nil, 3) })
+    assert.are.equal(value, closed)
+    closed = nil
+    local err = {}
+    local ok, raised = pcall(compat.with_close, value, error, err)
+    assert.is_false(ok)
+    assert.are.equal(err, raised)
+    assert.are.equal(value, closed)
+    closed = nil
+    local co = coroutine.create(function() compat.with_close(value, coroutine.yield) end)
+    coroutine.resume(co)
+    assert.is_nil(closed)
+    coroutine.resume(co)
+    assert.are.equal(value, closed)
+    if not compat.close_coroutine then return end
+    for _, call in ipairs { compat.with_close, compat.when_closed } do
+      closed = nil
+      co = coroutine.create(function() call(value, coroutine.yield) end)
+      coroutine.resume(co)
+      compat.close_coroutine(co)
+      assert.are.equal(value, closed)
+    end
+  end)
+
   it("calls a finalizer once its object is gone, and not before", function()
     local calls = 0
     local object = compat.finalizer(function()

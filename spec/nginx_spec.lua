@@ -294,7 +294,7 @@ describe("In nginx", function()
 
     it("a chain", function()
       check_abort([[
-        local over = ngx.now() + 2 -- (nginx does not notice each client that hangs up)
+        local over = ngx.now() + 2 -- (one that hangs up before its request is read goes unnoticed)
         while ngx.now() < over do
           local db = redis()
           for i = 1, 2000 do db:echo("mine " .. i) end
@@ -316,7 +316,7 @@ describe("In nginx", function()
 
     it("a chain that is longer than what is written at once", function()
       check_abort([[
-        local over = ngx.now() + 2 -- (nginx does not notice each client that hangs up)
+        local over = ngx.now() + 2 -- (one that hangs up before its request is read goes unnoticed)
         while ngx.now() < over do
           local db = redis()
           for i = 1, 10000 do db:echo(("x"):rep(100) .. i) end

@@ -37,6 +37,7 @@ describe("options.resolve", function()
       health_check_interval = false,
       decode = "none",
       decode_mode = "none",
+      max_receivers = 1024,
       queue_limit = 1000,
       max_queued_bytes = 67108864,
     }, resolve())
@@ -63,6 +64,7 @@ describe("options.resolve", function()
       null = "null",
       json = { encode = noop, decode = noop },
       on_connect = noop,
+      max_receivers = 9,
       queue_limit = 7,
       max_queued_bytes = 8,
       limits = { max_bulk = 1, max_elements = 2, max_line = 3, max_depth = 4 },

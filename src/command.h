@@ -21,7 +21,8 @@ enum {
   REDIO_SILENT = 1 << 11,   /* answered by messages, if at all */
   REDIO_QUIT = 1 << 12,     /* the server hangs up after it */
   REDIO_DATABASE = 1 << 13, /* the state that it leaves is the database */
-  REDIO_NAME = 1 << 14      /* the state that it leaves is the connection's name */
+  REDIO_NAME = 1 << 14,     /* the state that it leaves is the connection's name */
+  REDIO_AUTH = 1 << 15 /* when it fails while other replies wait, servers of 7.2 to 8 say nothing */
 };
 
 #define REDIO_OPTIONS_MAX 12

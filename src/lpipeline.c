@@ -16,7 +16,8 @@ static const struct {
     {"watch", REDIO_WATCH},       {"unwatch", REDIO_UNWATCH},        {"multi", REDIO_MULTI},
     {"exec", REDIO_EXEC},         {"discard", REDIO_DISCARD},        {"nomulti", REDIO_NOMULTI},
     {"mute", REDIO_MUTE},         {"private", REDIO_PRIVATE},        {"silent", REDIO_SILENT},
-    {"quit", REDIO_QUIT},         {"sets_database", REDIO_DATABASE}, {"sets_name", REDIO_NAME}};
+    {"quit", REDIO_QUIT},         {"sets_database", REDIO_DATABASE}, {"sets_name", REDIO_NAME},
+    {"auth", REDIO_AUTH}};
 
 static unsigned char shape_field(lua_State *L, int table) {
   const char *name;
@@ -217,15 +218,16 @@ static int lpipeline_claim(lua_State *L) {
   return 1;
 }
 
-/* pipeline:flags() -> private, readonly, blocking, mutes: whether it needs a connection of its own,
- * may be sent twice, may wait, has a CLIENT REPLY in it */
+/* pipeline:flags() -> private, readonly, blocking, mutes, auths: whether it needs a connection of
+ * its own, may be sent twice, may wait, has a CLIENT REPLY or an AUTH in it */
 static int lpipeline_flags(lua_State *L) {
   const redio_pipeline *p = check_pipeline(L, 1);
   lua_pushboolean(L, redio_pipeline_is_private(p));
   lua_pushboolean(L, (p->all_flags & REDIO_READONLY) != 0);
   lua_pushboolean(L, (p->flags & REDIO_BLOCKING) != 0);
   lua_pushboolean(L, (p->flags & REDIO_MUTE) != 0);
-  return 4;
+  lua_pushboolean(L, (p->flags & REDIO_AUTH) != 0);
+  return 5;
 }
 
 /* pipeline:session() -> in_multi, watching, dirty, quits, muted: as the queued commands will leave

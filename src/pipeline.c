@@ -49,6 +49,9 @@ int redio_pieces_add(redio_pieces *list, redio_piece piece) {
 
 const char *redio_pipeline_refuses(const redio_pipeline *p, const redio_command *c) {
   const redio_session *s = &p->now;
+  if (c->flags & REDIO_AUTH && p->commands)
+    return "begin a chain with it: when it fails behind other commands, servers of 7.2 to 8 do not "
+           "answer it, and what follows would get the wrong replies";
   if (s->in_multi) {
     if (c->flags & REDIO_MULTI)
       return "MULTI inside MULTI: finish with EXEC or DISCARD first";

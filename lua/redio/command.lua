@@ -58,6 +58,22 @@ function M.shaped(name, reply)
   return records[key]
 end
 
+--- A command of which only some calls log in, for such a call.
+---@param record redio.Command
+---@return redio.Command
+function M.logging_in(record)
+  local key = record.name .. "\0AUTH"
+  if not records[key] then
+    local entry = {}
+    for field, value in pairs(record.entry) do
+      entry[field] = value
+    end
+    entry.auth = true
+    records[key] = new_record(record.name, entry)
+  end
+  return records[key]
+end
+
 --- A command that the table does not have.
 ---@return redio.Command
 function M.unknown(name)

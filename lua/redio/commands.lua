@@ -13,6 +13,7 @@
 --              only when that is given), in `unit` seconds; 0 is for ever
 --   state      leaves state on its connection     private    must not queue behind other commands
 --   sets_database, sets_name                      that state is no more than this, and can be undone
+--   auth       is to be the first of its chain; auth_option: with AUTH among its arguments
 --   quit       the server hangs up after it
 --   nomulti    cannot stand between MULTI and EXEC; mute: decides whether replies come
 --   watch unwatch multi exec discard              the one command of that name
@@ -59,7 +60,7 @@ return {
   ["ACL WHOAMI"] = { reply = "name", readonly = true },
   APPEND = { reply = "value", write = true, keys = { 1 } },
   ASKING = { reply = "nothing" },
-  AUTH = { reply = "nothing", state = true, secret = true },
+  AUTH = { reply = "nothing", state = true, nomulti = true, auth = true, secret = true },
   BGREWRITEAOF = { reply = "name" },
   BGSAVE = { reply = "name", options = { after = 0, "SCHEDULE", "CANCEL" } },
   BITCOUNT = { reply = "value", readonly = true, keys = { 1 }, options = { after = 3, "BYTE", "BIT" } },
@@ -319,7 +320,7 @@ return {
   GETSET = { reply = "value", write = true, keys = { 1 } },
   HDEL = { reply = "value", write = true, keys = { 1 }, args = { names = 2 } },
   HELLO = {
-    reply = "hello", state = true, nomulti = true, secret = true,
+    reply = "hello", state = true, nomulti = true, auth_option = true, secret = true,
     options = { after = 1, "AUTH=username,password", "SETNAME=clientname" },
   },
   HEXISTS = { reply = "boolean", readonly = true, keys = { 1 } },

@@ -77,6 +77,18 @@ end
 ---@type fun(): boolean
 M.isyieldable = rawget(coroutine, "isyieldable") or core.isyieldable
 
+local jit = rawget(_G, "jit")
+
+---`fn`, which is not to become machine code. LuaJIT's of 2022, which Debian 12 has, exchanges a pointer by its lower
+---half in some loops over `pairs`: for those that are run often.
+---@generic T: function
+---@param fn T
+---@return T
+function M.interpreted(fn)
+  if jit then jit.off(fn) end
+  return fn
+end
+
 local newproxy = rawget(_G, "newproxy")
 
 ---An object whose collection calls `fn`. Keep it as long as `fn` must not run. An error of `fn` is dropped: it

@@ -17,6 +17,7 @@ local text = require "redio.text"
 
 local new_core, HANDSHAKE = core.connection, core.HANDSHAKE
 local resume, wait_alone, yield = task.resume, task.wait_alone, coroutine.yield
+local is_busy, set_busy = task.is_busy, task.set_busy
 
 local M = {}
 
@@ -59,7 +60,6 @@ function M.new(settings, transport, hooks)
     transport = transport,
     hooks = hooks,
     exclusive = hooks.exclusive or false,
-    busy = hooks.exclusive and task.busy_alone or task.busy,
     ready = false,
     pumping = false,
     flushing = false,
@@ -127,7 +127,7 @@ local function establish(self)
   self.core:event "established"
   self.ready, self.stage = true, "ready"
   self:_stop_deadline()
-  self.busy[self] = nil
+  set_busy(self, false)
   if self.flushing then self:_wake_up() end
   if self.hooks.on_ready then self.hooks.on_ready(self) end
   self.openers:drain(function(waiter)
@@ -235,7 +235,7 @@ end
 
 --- Connects, `delay` seconds from now; `wait_ready` waits for it.
 function Connection:open(delay)
-  self.busy[self] = true
+  set_busy(self, true)
   if self.transport.is_forked() then
     return self.transport.defer(function()
       self:fail(self:_forked_error())
@@ -274,14 +274,14 @@ end
 --- turn of the loop, so that all that is submitted until then leaves in one write.
 function Connection:schedule()
   self.flushing = true
-  if not self.busy[self] then self:_wake_up() end
+  if not is_busy(self) then self:_wake_up() end
   if not self.pumping then self.transport.defer(self._flush) end
 end
 
 --- Writes what was submitted so far.
 function Connection:write_now()
   self.flushing = true
-  if not self.busy[self] then self:_wake_up() end
+  if not is_busy(self) then self:_wake_up() end
   self:flush()
 end
 
@@ -413,14 +413,14 @@ M.unasked, M.closed_error = Connection._unasked, Connection._closed_error -- for
 -- busy and idle -------------------------------------------------------------------------------------------
 
 function Connection:_wake_up()
-  self.busy[self] = true
+  set_busy(self, true)
   self.active_at = self.transport.now()
   if self.socket then self.socket:counts(true) end
   self.liveness:busy()
 end
 
 function Connection:is_busy()
-  return self.busy[self] ~= nil
+  return is_busy(self)
 end
 
 --- Whether replies are to come.
@@ -432,7 +432,7 @@ end
 function Connection:_settle()
   if self.lost or not self.ready or self.flushing then return end
   if core_rest(self.core) and not self.hold then
-    self.busy[self] = nil
+    set_busy(self, false)
     self.socket:counts(false)
     if self.retiring then self:close() end
   end
@@ -450,8 +450,8 @@ function Connection:keep(holder)
   self.hold = holder
   if not holder then
     if not self.pumping then self:_settle() end -- (else at the end of the read)
-  elseif not self.busy[self] then
-    self.busy[self] = true
+  elseif not is_busy(self) then
+    set_busy(self, true)
     if self.socket then self.socket:counts(true) end
   end
 end
@@ -471,7 +471,6 @@ function Connection:fail(err)
   self.was_ready = self.ready
   self.ready = false
   self.core:event "lose"
-  self.busy[self] = nil
   self:_stop_deadline()
   self.liveness:stop()
   if self._attempt then self._attempt:cancel() end
@@ -482,6 +481,7 @@ function Connection:fail(err)
   end)
   self.room:close()
   while tell(err, core_next(self.core, self.waiters)) do end
+  set_busy(self, false) -- until now, what waits and has not been told may be cancelled by what has
 end
 
 --- Closes it on purpose.

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Error objects: what the network or the server does. (Misuse raises a plain Lua error at the caller's line.)
 
+local compat = require "redio.compat"
 local core = require "redio.core"
 local text = require "redio.text"
 
@@ -197,7 +198,7 @@ end
 ---@param message string
 ---@param fields? table copied into the object
 ---@return redio.Error
-function M.new(kind, message, fields)
+M.new = compat.interpreted(function(kind, message, fields)
   check_kind(kind, 2)
   local err = {}
   for name, value in pairs(fields or {}) do
@@ -205,7 +206,7 @@ function M.new(kind, message, fields)
   end
   err.kind, err.message = kind, message
   return setmetatable(err, metatable)
-end
+end)
 
 ---Whether `value` is an error of redio, and of this kind (or a case of it) if one is given.
 ---@param value any

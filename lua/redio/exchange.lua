@@ -259,28 +259,43 @@ local function submit(self, conn, pipeline, mode, collected)
   end
 end
 
--- A CLIENT REPLY that the server refuses answers where no answer is due, and every reply after it would be taken for
--- another's. So before the first one a connection is asked whether it may: ON changes nothing.
+-- Sends a command that changes nothing, and waits: when it is answered, so is all that was sent before.
 ---@return boolean? ok
----@return table? err why it may not
-local function may_mute(conn)
-  local probe = core.pipeline(true)
-  core.encode(probe, command.find("CLIENT REPLY").core, "ON")
-  local slot, why = conn:submit(probe, OWN)
+---@return table? err
+local function probe(conn, name, ...)
+  local pipeline = core.pipeline(true)
+  core.encode(pipeline, command.find(name).core, ...)
+  local slot, why = conn:submit(pipeline, OWN)
   if not slot then return nil, conn.lost or no_submission(why) end
   local token, failed = conn:wait()
-  conn.may_mute = token == DONE
   if token == DONE then return true end
   if token == LOST then return nil, conn.lost end
   if token == FAILED then return nil, errors.complete(failed[1], conn.address) end
   return nil, task.interrupted(token)
 end
 
+-- A CLIENT REPLY that the server refuses is answered where no answer is due, and every reply after it would be taken
+-- for another's. So before the first one a connection is asked whether it may.
+local function may_mute(conn)
+  local err
+  if not conn.may_mute then conn.may_mute, err = probe(conn, "CLIENT REPLY", "ON") end
+  return conn.may_mute, err
+end
+
+-- An AUTH that fails while other replies wait is not answered at all by servers of 7.2 to 8. So it leaves when nothing
+-- is due, not even what the login asked for without waiting.
+local function may_auth(conn)
+  if conn:load() == 0 then return true end
+  local ok, err = probe(conn, "PING")
+  return ok or errors.is(err, "ReplyError"), err
+end
+
 -- Whether the chain may go where it is to go; raises when not.
-local function check_mute(self, conn, pipeline)
-  local _, _, _, mutes = pipeline:flags()
-  if not mutes or conn.may_mute then return end
-  local ok, err = may_mute(conn)
+local function check_chain(self, conn, pipeline)
+  local _, _, _, mutes, auths = pipeline:flags()
+  local ok, err = true, nil
+  if mutes then ok, err = may_mute(conn) end
+  if ok and auths then ok, err = may_auth(conn) end
   if ok then return end
   forsake(self, conn, pipeline)
   error(err, 0)
@@ -294,7 +309,7 @@ function M.run(self, pipeline, mode, tries)
   if not conn then return without_connection(self, pipeline, mode, tries, err) end
   local is_own = self._conn or conn.exclusive
   if conn.exclusive then patience(self, conn, pipeline) end
-  if is_own then check_mute(self, conn, pipeline) end
+  if is_own then check_chain(self, conn, pipeline) end
   local collected = has_list(mode) and { {}, {} } or false
   local slot = submit(self, conn, pipeline, is_own and mode + OWN or mode, collected)
   if slot == nil then return after_loss(self, is_own and conn, pipeline, mode, tries, conn.lost, false) end

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The connection by which messages come unasked: a receiver's or a monitor's. It holds its owner, and with it all that
--- waits, while anything does; else nothing.
+-- The connection by which messages come unasked: a receiver's or a monitor's. While a coroutine waits, the connection
+-- holds the owner, and with it all that waits; else it holds nothing.
 
 local errors = require "redio.errors"
 local queue = require "redio.queue"
@@ -49,7 +49,7 @@ function Feed:is_up()
   return conn ~= nil and not conn.lost
 end
 
---- Whether there is something to be done about the connection.
+--- True when something is to be done about the connection.
 function Feed:needs_care()
   return not self.closed and (not self:is_up() or self.lost_at ~= nil or self.unsent) or false
 end
@@ -77,7 +77,7 @@ function Feed:touch(place)
   self._touched:push(place)
 end
 
---- Lets all of them have it. After a read, so that who waits finds all its messages and need not wait for each.
+--- Lets all of them have it: after a read, so that a coroutine finds all its messages and need not wait for each.
 function Feed:deliver()
   local touched = self._touched
   for _ = 1, touched:count() do
@@ -124,7 +124,7 @@ function Feed:expect(is_due)
   self:regulate()
 end
 
---- What to raise where an answer is waited for that cannot be read; nil when it can.
+--- The error for a wait for an answer that cannot be read; nil when it can.
 function Feed:overflow()
   if not (self.paused and self.expecting) then return nil end
   return errors.new("OverflowError",
@@ -134,7 +134,7 @@ end
 
 -- the connection ------------------------------------------------------------------------------------------
 
--- An idle connection must not keep the feed alive: weakly, then.
+-- They refer to the feed weakly: an idle connection must not keep it alive.
 local function hooks_of(self)
   local weak = setmetatable({ feed = self, owner = self.owner }, { __mode = "v" })
   return {
@@ -183,7 +183,7 @@ end
 local PASSING = { "ConnectionError", "ProtocolError", "LoadingError", "MaxClientsError", "BusyError",
   "MasterDownError", "ClusterDownError", "TryAgainError" }
 
---- Whether the next connection may fare better.
+--- True when the next connection may fare better.
 function M.passes(err)
   if err.permanent then return false end
   for _, kind in ipairs(PASSING) do
@@ -192,7 +192,7 @@ function M.passes(err)
   return false
 end
 
--- Where `retry` is off the client keeps no distance between attempts, and we do.
+-- Where `retry` is off the client keeps no distance between attempts; a feed does.
 local DISTANCE = 0.5
 
 --- Connects; `again`: until it succeeds, or fails in a way that does not pass.

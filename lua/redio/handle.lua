@@ -91,6 +91,13 @@ local function expand(self, record, n, ...)
   return other and command.find(other) or record, plain
 end
 
+local function logs_in(list)
+  for i = 1, list.n do
+    if type(list[i]) == "string" and list[i]:upper() == "AUTH" then return true end
+  end
+  return false
+end
+
 local function queue(self, record, ...)
   local refused = record.entry.refused
   if refused then error(("%s cannot be queued on a handle: %s"):format(record.name, refused), 0) end
@@ -98,6 +105,7 @@ local function queue(self, record, ...)
   record, list = expand(self, record, select("#", ...), ...)
   local pipeline = pipeline_of(self)
   if record.entry.timeout then self:_will_block(record, list) end
+  if record.entry.auth_option and logs_in(list) then record = command.logging_in(record) end
   local ok, why = encode_list(pipeline, record.core, list, list.n)
   if not ok then error(("bad call of '%s': %s"):format(record.name, why), 0) end
   if self._private_client and record.name == "SELECT" then note_select(self, pipeline, list[1]) end
@@ -171,7 +179,7 @@ local function new_method(name)
   local entry = record.entry
   if entry.method then return plain_method(command.shaped(entry.method.command, entry.method.reply)) end
   if entry.container then return container_method(name) end
-  if entry.refused or entry.rewrite or entry.timeout then return slow_method(record) end
+  if entry.refused or entry.rewrite or entry.timeout or entry.auth_option then return slow_method(record) end
   return plain_method(record)
 end
 

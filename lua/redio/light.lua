@@ -14,7 +14,7 @@ local running, isyieldable = coroutine.running, compat.isyieldable
 local pack, unpack = compat.pack, compat.unpack
 local records = park.records
 
-local M = { can_wait = isyieldable, busy = {}, on_uncaught = uncaught.on_uncaught }
+local M = { can_wait = isyieldable, on_uncaught = uncaught.on_uncaught }
 
 for name, value in pairs(park) do
   M[name] = value

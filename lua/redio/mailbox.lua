@@ -16,7 +16,7 @@ local M = {}
 local Mailbox = {}
 Mailbox.__index = Mailbox
 
---- `expects()` says whether more messages may come.
+--- `expects()` is true while more messages may come.
 ---@param feed redio.Feed
 ---@param expects fun(): boolean
 function M.new(feed, expects)
@@ -53,6 +53,7 @@ end
 
 --- Takes back what was handed to a coroutine that ended before it had it.
 function Mailbox:put_back(message)
+  if self.feed.closed then return end
   self.messages:unpop(message)
   self:_count(message)
   self:serve()
@@ -90,7 +91,7 @@ end
 
 Mailbox.look = Mailbox.serve
 
---- Whether a coroutine that comes now need not wait.
+--- True when a coroutine that comes now need not wait.
 function Mailbox:has_for_newcomer()
   return not self.line.first and self.messages:count() > 0
 end

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What the server executes, line by line.
+-- Monitors: the commands that the server executes, line by line.
 
 local core = require "redio.core"
 local feeds = require "redio.feed"
@@ -17,7 +17,7 @@ Monitor.__name = "redio.Monitor"
 
 local MONITOR = core.command { name = "MONITOR", silent = true }
 
--- Where one waits for the server's +OK.
+-- The place to wait for the server's +OK.
 local Start = {}
 Start.__index = Start
 

@@ -241,8 +241,31 @@ end
 
 -- waiting for a chain ---------------------------------------------------------------------------------------
 
---- Connections with something in flight, kept here by connection.lua: shared ones, and those of one coroutine each.
-M.busy, M.busy_alone = {}, {}
+-- Connections with something in flight, which nothing else may refer to. The shared ones are a list besides, for they
+-- are searched: of `pairs` LuaJIT of early 2022, which Debian 12 has, may make code that follows half a pointer.
+local busy, busy_shared = {}, {}
+
+--- Whether a connection has something in flight.
+function M.is_busy(conn)
+  return busy[conn] ~= nil
+end
+
+--- A connection has something in flight from now on, or nothing any more.
+function M.set_busy(conn, is_busy)
+  local place = busy[conn]
+  if is_busy == (place ~= nil) then return end
+  if is_busy then
+    busy[conn] = conn.exclusive and 0 or #busy_shared + 1
+    if not conn.exclusive then busy_shared[#busy_shared + 1] = conn end
+    return
+  end
+  busy[conn] = nil
+  if place == 0 then return end
+  local last = table.remove(busy_shared)
+  if last ~= conn then
+    busy_shared[place], busy[last] = last, place
+  end
+end
 
 -- coroutine -> the connection of its own whose replies it waits for
 local alone = setmetatable({}, { __mode = "kv" })
@@ -272,7 +295,8 @@ local function find_chain(co)
     local slot, sent = own.core:find(own.waiters, co)
     if slot then return own, slot, sent end
   end
-  for conn in pairs(M.busy) do
+  for i = 1, #busy_shared do
+    local conn = busy_shared[i]
     local slot, sent = conn.core:find(conn.waiters, co)
     if slot then return conn, slot, sent end
   end

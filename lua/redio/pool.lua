@@ -289,12 +289,12 @@ function Pool:_reap()
 end
 
 -- Whether a collection might free one: it is held by something that is not waiting for it just now.
-function Pool:_may_be_dropped()
+Pool._may_be_dropped = compat.interpreted(function(self)
   for conn in pairs(self.all) do
     if conn.guarded and not conn.hold and not conn:is_waiting() then return true end
   end
   return false
-end
+end)
 
 -- Of the time, looks may take a twentieth when they are in vain, and then a collection is tried ever more rarely; else
 -- a fifth.

@@ -29,8 +29,8 @@ Receiver.__name = "redio.Receiver"
 -- The channel by which RESP2 tells of invalidated keys. RESP3 has a push of its own for it.
 local INVALIDATE = "__redis__:invalidate"
 
--- Where one waits for the server's confirmation of all that is wanted. The coroutine that restores the connection
--- waits at one that `is_patient`: it stops waiting when the connection is lost again.
+-- A place to wait for the server's confirmation of all that is wanted. The coroutine that restores the connection waits
+-- at one that `is_patient`, which stops waiting when the connection is lost again.
 local Confirmation = {}
 Confirmation.__index = Confirmation
 
@@ -108,7 +108,7 @@ function Receiver:_want(kind, is_on, names)
   self._subscriptions:want(kind, is_on, names)
   local feed = self._feed
   feed.unsent = true
-  -- a coroutine is waiting for messages already: it would not come by to send this
+  -- the coroutines that wait already do not come by to send this
   if not feed.waiters:is_empty() and feed:is_up() and not self:_flush() then feed.waiters:call() end
   return self
 end
@@ -170,7 +170,7 @@ function Receiver:decoder(fn)
 end
 
 --- Survives a lost connection: subscribes again, then calls `fn` with the seconds during which messages may have
---- been missed. Not one that is lost since the server refuses to subscribe, or since the next one would fare no better.
+--- been missed. A loss that will not pass, as a subscription that is refused, is raised all the same.
 ---@param fn fun(gap: number)?
 function Receiver:resubscribe(fn)
   if fn ~= nil then check.callable(fn, 1, "resubscribe", 2) end
@@ -186,7 +186,7 @@ function Receiver:_mailbox_of(name)
   return view and view._mailbox or self._messages
 end
 
--- What is no string: keys that have changed (false: all), or what no server should send.
+-- One that is no string: keys that have changed (false: all), or something that no server should send.
 local function odd_message(channel_name, payload)
   local bytes = 0
   for _, part in ipairs(type(payload) == "table" and payload or {}) do
@@ -196,10 +196,9 @@ local function odd_message(channel_name, payload)
 end
 
 function Receiver:_message(name, channel_name, payload)
-  local view = self._views[name]
-  local box = view and view._mailbox or self._messages
-  if type(payload) ~= "string" then return box:put(odd_message(channel_name, payload)) end
-  box:put { channel = channel_name, payload = payload }
+  local message = type(payload) == "string" and { channel = channel_name, payload = payload }
+    or odd_message(channel_name, payload)
+  self:_mailbox_of(name):put(message)
 end
 
 -- The server has ended a subscription by itself.
@@ -228,14 +227,14 @@ function Receiver:_confirm(kind, is_on, name)
   if subs.wanted_count == 0 then feed:touch(self._messages) end
 end
 
--- What is said of a subscription: its kind, and whether it is on.
+-- Push -> kind of the subscription, and true when it is on.
 local CONFIRMATIONS = {}
 for kind, words in pairs(subscriptions.WORDS) do
   CONFIRMATIONS[words.on:lower()] = { kind, true }
   CONFIRMATIONS[words.off:lower()] = { kind, false }
 end
 
--- (Others, as PONG and what servers to come may send, are nobody's.)
+-- (Others, as PONG and pushes of servers to come, are skipped.)
 function Receiver:_receive(what, a, b, c)
   if what == "message" or what == "smessage" then return self:_message(a, a, b) end
   if what == "pmessage" then return self:_message(a, b, c) end
@@ -249,7 +248,7 @@ end
 
 -- the connection, for feed.lua ----------------------------------------------------------------------------
 
--- Sends what is to be sent; false when there is no room for it now.
+-- Sends the commands that are due; false when there is no room for them now.
 function Receiver:_flush()
   local feed, subs = self._feed, self._subscriptions
   if subs.outgoing:count() > 0 then

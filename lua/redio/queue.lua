@@ -82,6 +82,7 @@ function M:peek()
   for i = self.first, self.last do
     if self[i] ~= HOLE then return self[i] end
   end
+  return nil
 end
 
 --- Puts an item that was popped back to where it was.

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What a receiver is subscribed to: what is wanted and what the server has confirmed are kept apart, so that all that
--- is wanted can be asked for again on another connection.
+-- Subscriptions of a receiver. Wanted and confirmed ones are kept apart, so that all that is wanted can be asked for
+-- again on another connection.
 
 local compat = require "redio.compat"
 local core = require "redio.core"
@@ -90,7 +90,7 @@ function Subscriptions:names(kind)
   return names
 end
 
---- Whether a name is wanted as anything.
+--- True when a name is wanted as anything.
 function Subscriptions:wants(name)
   local wanted = self.wanted
   return wanted.channel[name] or wanted.pattern[name] or wanted.shard[name] or false
@@ -107,7 +107,7 @@ function Subscriptions:lose()
   self.confirmed_count = 0
 end
 
---- What is wanted, from the beginning: for a new connection.
+--- Asks for all that is wanted, from the beginning: for a new connection.
 function Subscriptions:restart()
   self.outgoing:reset()
   self.unconfirmed = 0
@@ -124,7 +124,7 @@ function Subscriptions:clear()
   self.unconfirmed = 0
 end
 
--- Whether the off-command of that name was ours.
+-- True when the off-command of that name was ours.
 local function was_asked(self, kind, name)
   local left = self._leaving[kind][name]
   if not left then return false end

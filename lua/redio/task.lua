@@ -126,7 +126,7 @@ function M.ended_by(co, err)
   local is_task = getmetatable(task) == Task
   if is_task and not task._done then fail(task, failure) end
   close(co, err)
-  if not is_task then uncaught.tell(failure) end
+  if not is_task then uncaught.tell_now(failure) end
 end
 
 -- waiting for a task ----------------------------------------------------------------------------------------

@@ -137,10 +137,13 @@ function M.heard(failure)
 end
 
 --- A coroutine has failed that nothing can await.
-function M.tell(failure)
+function M.tell_now(failure)
   note_for_run(failure)
   tell(failure)
 end
+
+--- The same, and `run` does not raise it: that something is wrong it was told otherwise.
+M.tell = tell
 
 -- the end of run, and of the program ------------------------------------------------------------------------
 

@@ -15,7 +15,6 @@ local running, status = coroutine.running, coroutine.status
 local M = {}
 
 ---@class redio.Waiters
----@field count integer
 local Waiters = {}
 Waiters.__index = Waiters
 
@@ -57,12 +56,12 @@ end
 
 Waiter.abandon, Waiter.__close = Waiter.leave, Waiter.leave
 
--- Whether its coroutine has ended. (In nginx that can be told of the running request's light threads alone.)
+-- True when its coroutine has ended. (In nginx that can be told of the running request's light threads alone.)
 local is_dead = task.is_dead or function(waiter)
   return status(waiter.thread) == "dead"
 end
 
---- Whether nothing can be handed to it any more.
+-- True when nothing can be handed to it any more.
 local function is_gone(waiter)
   return waiter.parked and not waiter.co or is_dead(waiter)
 end
@@ -83,7 +82,7 @@ function Waiters:_take_out(waiter)
   return true
 end
 
---- Whether nothing waits.
+--- True when nothing waits.
 function Waiters:is_empty()
   return self.all.count == 0
 end
@@ -142,7 +141,7 @@ end
 
 -- the turn ------------------------------------------------------------------------------------------------
 
---- Whether a coroutine sees to the connection just now.
+--- True while a coroutine sees to the connection.
 function Waiters:is_at_work()
   return self.turn and not is_dead(self.turn) or false
 end

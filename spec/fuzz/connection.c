@@ -12,7 +12,7 @@
 #include "steps.h"
 #include "token.h"
 
-/* For a byte of the input. Usually 260 at most: one is enough for up to eight commands, which are
+/* For a byte of the input. Usually 290 at most: one is enough for up to eight commands, which are
  * queued, submitted, answered and kept for another try. */
 enum { STEPS = 800 };
 

@@ -8,9 +8,9 @@
 #include "steps.h"
 #include "token.h"
 
-/* For a byte of the input, which is decoded whole and in pieces. Usually 120 at most: one byte at a
+/* For a byte of the input, which is decoded whole and in pieces. Usually 150 at most: one byte at a
  * time, an unfinished number of up to 20 digits is read again with each; digits of a double are
- * multiplied. Three times as many leave room for what has not been seen. */
+ * multiplied. The rest is room for inputs that no run has met. */
 enum { STEPS = 400 };
 
 typedef struct outcome {

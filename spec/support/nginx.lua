@@ -258,11 +258,18 @@ function Nginx:get(path)
   return task.wait(waiter)
 end
 
---- Sends a request and hangs up after so many seconds.
-function Nginx:abort(path, seconds)
+--- Sends a request, and waits for nothing.
+---@param path string with its query
+---@return table pipe to close it is to hang up
+function Nginx:ask(path)
   local pipe = connect(self, function() end, function() end)
   pipe:write(("GET %s HTTP/1.0\r\nHost: spec\r\n\r\n"):format(path))
-  local waiter = {}
+  return pipe
+end
+
+--- Sends a request and hangs up after so many seconds. (nginx may not have read the request by then.)
+function Nginx:abort(path, seconds)
+  local pipe, waiter = self:ask(path), {}
   local timer = uv.new_timer()
   uv.update_time() -- (the loop's is from its last turn)
   timer:start(math.ceil(seconds * 1000), 0, function()

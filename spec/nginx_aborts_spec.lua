@@ -1,0 +1,115 @@
+-- SPDX-License-Identifier: MIT
+-- A request whose client hangs up ends wherever it waits: also while a light thread writes, beside the one that reads,
+-- a chain that is longer than what is written at once. Each client waits until its request has begun: nginx itself does
+-- not notice one that has hung up before its request was read (docs/nginx.md).
+
+local redio = require "redio"
+local check = require "spec.support.check"
+local nginx = require "spec.support.nginx"
+local proxy = require "spec.support.proxy"
+local server = require "spec.support.server"
+
+local is_there, reason = nginx.available()
+
+-- It never ends by itself.
+local PROGRAM = [[
+  ngx.log(ngx.NOTICE, "begun ", ngx.var.arg_id, ".")
+  local redis = shared("here", os.getenv "REDIS_URL", { max_connections = 4 })
+  while true do
+    local db = redis()
+    for i = 1, %d do db:echo(("x"):rep(%d) .. i) end
+    db:replies()
+  end]]
+
+local OVER = [[ngx.log(ngx.NOTICE, "over ", ngx.var.arg_id, ".")]]
+
+local function has_logged(web, word, id)
+  return web:log():find(("%s %d."):format(word, id), 1, true) ~= nil
+end
+
+-- Waits until the log has it, for long: a worker may be busy with other requests.
+local function await(web, word, id)
+  local over = os.time() + 30
+  while not has_logged(web, word, id) and os.time() < over do
+    redio.sleep(0.005)
+  end
+  assert(has_logged(web, word, id), ("request %d is not %s"):format(id, word))
+end
+
+local function with_program(count, size, url, fn)
+  nginx.with({ url = url, http = "lua_check_client_abort on; init_by_lua_block { require 'redio' }",
+    locations = { ["/"] = { content = PROGRAM:format(count, size), log = OVER } } }, fn)
+end
+
+-- Requests first to last, begun.
+local function begin(web, first, last)
+  local pipes = {}
+  for id = first, last do
+    pipes[id] = web:ask("/?id=" .. id)
+    await(web, "begun", id)
+  end
+  return pipes
+end
+
+-- Whether more has come than a login takes.
+local function is_under_way(between)
+  for _, connection in ipairs(between.connections) do
+    if not connection.closed and connection.up.passed > 64 * 1024 then return true end
+  end
+  return false
+end
+
+describe("In nginx a request whose client hangs up ends", function()
+  if not is_there then
+    return pending("there is no nginx: " .. tostring(reason))
+  end
+
+  for what, length in pairs { ["in a short chain"] = 300, ["in a long one"] = 10000 } do
+    it(what, function()
+      with_program(length, 100, nil, function(web)
+        for id = 1, 20 do
+          local pipe = begin(web, id, id)[id]
+          redio.sleep(0.002 * (id % 10))
+          assert.is_false(has_logged(web, "over", id))
+          pipe:close()
+          await(web, "over", id)
+        end
+      end)
+    end)
+
+    it(what .. ", and others with it", function()
+      with_program(length, 100, nil, function(web)
+        local pipes = begin(web, 1, 8)
+        for id = 1, 8 do
+          pipes[id]:close()
+        end
+        for id = 1, 8 do
+          await(web, "over", id)
+        end
+      end)
+    end)
+  end
+
+  it("in one that the server does not read", function()
+    local between = proxy.start(server.shared())
+    finally(function()
+      between:stop()
+    end)
+    with_program(20000, 1000, between.url, function(web)
+      for id = 1, 3 do
+        local pipe = begin(web, id, id)[id]
+        assert.is_true(check.eventually(function()
+          return is_under_way(between)
+        end))
+        between.up.window, between.up.hold = 1, true
+        redio.sleep(0.2) -- the network holds less than the chain
+        assert.is_false(has_logged(web, "over", id))
+        pipe:close()
+        await(web, "over", id)
+        between.up.window, between.up.hold = nil, nil
+        between:cut()
+        between:release()
+      end
+    end)
+  end)
+end)
