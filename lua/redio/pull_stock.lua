@@ -5,6 +5,7 @@
 -- The host has a queue of its own, but of several connections that are closed in one turn (with a request that had them
 -- all, or by a collection) it counts only the first, and lets the others' successors wait.
 
+local compat = require "redio.compat"
 local identity = require "redio.identity"
 local queue = require "redio.queue"
 local task = require "redio.task"
@@ -78,13 +79,13 @@ local function is_there(entry, until_, now)
   return not entry.lost and not entry:is_gone()
 end
 
-local function count(set, now)
+local count = compat.interpreted(function(set, now)
   local using = 0
   for entry, until_ in pairs(set) do
     if is_there(entry, until_, now) then using = using + 1 else set[entry] = nil end
   end
   return using
-end
+end)
 
 --- How many places are taken.
 function Stock:count()
@@ -98,12 +99,12 @@ function Stock:count_receivers()
 end
 
 -- Whether a collection might free a connection: it is held by something that does not wait for it just now.
-local function may_be_dropped(self)
+local may_be_dropped = compat.interpreted(function(self)
   for conn, until_ in pairs(self.in_use) do
     if until_ == true and conn.held and conn:load() == 0 then return true end
   end
   return false
-end
+end)
 
 -- Of the time, looks may take a twentieth when they are in vain, and then a collection is tried ever more rarely; else
 -- a fifth.
@@ -269,14 +270,17 @@ function Stock:start_anew()
   self.kept = 0
 end
 
+local add_connections = compat.interpreted(function(list, set)
+  for conn, until_ in pairs(set) do
+    if until_ == true then list[#list + 1] = conn end
+  end
+end)
+
 --- Calls `fn` with each connection in use, those of receivers included.
 function Stock:each(fn)
   local list = {}
-  for _, set in ipairs { self.in_use, self.receiving } do
-    for conn, until_ in pairs(set) do
-      if until_ == true then list[#list + 1] = conn end
-    end
-  end
+  add_connections(list, self.in_use)
+  add_connections(list, self.receiving)
   for i = 1, #list do
     fn(list[i])
   end

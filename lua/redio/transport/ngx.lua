@@ -123,7 +123,7 @@ end
 local timers = {} -- those that have not run
 
 -- All that are due: nginx may have had no room to run one of them (lua_max_running_timers).
-local function run_timers(all)
+local run_timers = compat.interpreted(function(all)
   local now, due = ngx.now(), {}
   for timer in pairs(timers) do
     if all or timer.at <= now then due[#due + 1] = timer end
@@ -134,7 +134,7 @@ local function run_timers(all)
       due[i].fn()
     end
   end
-end
+end)
 
 -- (The timer's own clock may be ahead of the other one, or that may have been set back.)
 local function run_timer(premature, timer)
@@ -160,7 +160,7 @@ end
 
 --- Runs what should have been run by now; seconds until more is to be.
 ---@return number? seconds nil: there is nothing
-function M.catch_up()
+M.catch_up = compat.interpreted(function()
   if not next(timers) then return nil end
   run_timers(M.is_leaving())
   local at = math.huge
@@ -168,7 +168,7 @@ function M.catch_up()
     at = min(at, timer.at)
   end
   return at < math.huge and max(0.001, at - ngx.now()) or nil
-end
+end)
 
 --- Whether the worker is to end as soon as nothing is left to do.
 M.is_leaving = ngx.worker.exiting
