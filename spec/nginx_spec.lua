@@ -1120,24 +1120,4 @@ describe("In nginx", function()
       own:stop()
     end)
   end)
-
-  -- What docs/nginx.md shows: its Lua blocks are content handlers, each in an nginx with the directives it shows.
-  describe("docs/nginx.md,", function()
-    local file = assert(io.open "docs/nginx.md")
-    local text = file:read "*a"
-    file:close()
-    local directives = text:match "\n```nginx\n(.-\n)```"
-    for note, program, rest in text:gmatch "<!%-%- (in nginx[^\n]*) %-%->\n```lua\n(.-\n)```()" do
-      it("the block that begins " .. program:match "[^\n]*\n([^\n]*)", function()
-        local own = server.start()
-        with_nginx({ url = own.url, http = directives, locations = { ["/"] = { whole = program } } }, function(web)
-          local status, body = web:get "/"
-          assert.same(200, status)
-          if note:find "prints" then assert.same(text:match("^\n\n```text\n(.-\n)```", rest), body) end
-          redio.sleep(0.05) -- a timer
-        end)
-        own:stop()
-      end)
-    end
-  end)
 end)

@@ -366,6 +366,14 @@ describe("Tasks in nginx", function()
       end)
     end)
 
+    it("waiting for a place in a pool", function()
+      check_linear [[
+        local redis = redio.Redis(os.getenv "REDIS_URL", { max_connections = 4, multiplex = false, pool_timeout = 100 })
+        local tasks = {}
+        for i = 1, n do tasks[i] = redio.spawn(function() return redis():echo(i):await() end) end
+        for i = 1, n do assert(tasks[i]:await() == tostring(i)) end]]
+    end)
+
     it("joining one, and being cancelled there", function()
       check_linear [[
         local one = redio.spawn(redio.sleep, 100)

@@ -2,6 +2,8 @@
 -- A text for what values are: equal for equal ones, and for no others. Tables are taken by what is in them, functions
 -- and other objects by which they are.
 
+local compat = require "redio.compat"
+
 local M = {}
 
 -- Objects have no names: each gets a number when it is first seen.
@@ -30,14 +32,14 @@ local DEEPEST = 8 -- (a table that holds itself is told by which it is)
 
 local text_of
 
-local function text_of_table(value, depth)
+local text_of_table = compat.interpreted(function(value, depth)
   local list = {}
   for name, field in pairs(value) do
     list[#list + 1] = framed(text_of(name, depth)) .. framed(text_of(field, depth))
   end
   table.sort(list)
   return "{" .. table.concat(list) .. "}"
-end
+end)
 
 function text_of(value, depth)
   local kind = type(value)

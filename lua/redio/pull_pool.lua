@@ -49,7 +49,7 @@ end
 --- In use and idle, idle, waiting for one: as far as is known.
 function Pool:counts()
   local stock = self.stock
-  return stock:count() + stock.kept, stock.kept, 0
+  return stock:count() + stock.kept, stock.kept, stock.queue:count()
 end
 
 local function closed_error(self)
@@ -81,19 +81,11 @@ local function cannot_wait(self)
   error(self.transport.cannot_wait(), 0)
 end
 
--- A connection that got no socket.
-local function refuse(self, conn, why, permanent, seconds, is_full)
-  if why:find("too many waiting", 1, true) then return conn:fail(full_error(self, 0)) end
-  if why == "timeout" and is_full then return conn:fail(full_error(self, seconds)) end
-  conn:refuse(why, permanent)
-end
-
--- How long the way to a socket may take: where all are in use, that is the wait for a place.
+-- How long the way to a socket may take.
 local function patience(self, record)
-  local seconds, is_full = self.settings.connect_timeout, self.stock:is_full()
-  if is_full then seconds = self.settings.pool_timeout or math.huge end
+  local seconds = self.settings.connect_timeout
   local left = record and record:_left()
-  return seconds, left and (not seconds or left < seconds) and math.max(left, 0.001) or seconds, is_full
+  return left and (not seconds or left < seconds) and math.max(left, 0.001) or seconds
 end
 
 -- Stands for a connection until there is one: the task may be ended there, too.
@@ -112,10 +104,9 @@ local function take(conn, socket)
 end
 
 -- Takes a socket of the host's pool, or connects; the connection is ready, or lost.
-local function open(self, record)
-  local stock = self.stock
-  local seconds, limit, is_full = patience(self, record)
-  local started, attempt = self.transport.now(), stock:expect(limit)
+local function open(self, record, attempt)
+  local stock, limit, started = self.stock, patience(self, record), self.transport.now()
+  stock:expect(attempt, limit)
   if record then record._conn = setmetatable({ stock = stock, attempt = attempt }, Opening) end
   local ok, socket, why, permanent, at = pcall(self.transport.open, self.settings, stock.options, limit)
   if record then record._conn = nil end
@@ -131,14 +122,14 @@ local function open(self, record)
     take(conn, socket)
     return conn
   end
-  conn.stage = at or (is_full and "waiting for one of the pool" or "connecting")
+  conn.stage = at or "connecting"
   if not socket then
-    refuse(self, conn, why, permanent, seconds, is_full)
+    conn:refuse(why, permanent)
     return conn
   end
   stock.kept = 0
   conn:attach(socket)
-  conn:greet(is_full and self.transport.now() or started)
+  conn:greet(started)
   return conn
 end
 
@@ -155,11 +146,18 @@ end
 ---@return table? err
 function Pool:acquire()
   if self.closed then return nil, closed_error(self) end
-  local record = task.current()
+  local record, stock = task.current(), self.stock
   if record then task.check_cancelled() end
-  local delay = self.stock.kept == 0 and self.hooks.delay() or 0
+  local delay = stock.kept == 0 and self.hooks.delay() or 0
   if delay > 0 then task.sleep(delay) end
-  return outcome(open(self, record), record)
+  local seconds = self.settings.pool_timeout or math.huge
+  local attempt = stock:place(self, seconds)
+  if self.closed then
+    if attempt then stock:has(attempt, nil) end
+    return nil, closed_error(self)
+  end
+  if not attempt then return nil, full_error(self, seconds) end
+  return outcome(open(self, record, attempt), record)
 end
 
 -- receivers -----------------------------------------------------------------------------------------------
@@ -187,23 +185,21 @@ local function new_receiver(self, extra)
   return conn
 end
 
-local function open_receiver(self, extra, record)
-  local started, limit, stock = self.transport.now(), self.settings.connect_timeout, self.stock
-  local left = record and record:_left()
-  if left and (not limit or left < limit) then limit = math.max(left, 0.001) end
+local function open_receiver(self, extra, record, attempt)
+  local started, receiving = self.transport.now(), self.stock.receiving
   local conn = new_receiver(self, extra)
   conn.stage = "connecting"
   if record then record._conn = conn end
-  local ok, socket, why, permanent, at = pcall(self.transport.open, self.settings, stock.receiver_options, limit)
+  local ok, socket, why, permanent, at = pcall(self.transport.open, self.settings, self.stock.new_options,
+    patience(self, record))
   if record then record._conn = nil end
+  receiving[attempt] = nil
   if not ok then cannot_wait(self) end
   conn.stage = at or conn.stage
-  if not socket and why:find("too many waiting", 1, true) then
-    conn:fail(pool.receivers_error(self.settings))
-  elseif not socket then
+  if not socket then
     conn:refuse(why, permanent)
   else
-    stock.receiving[conn] = true
+    receiving[conn] = true
     conn:attach(socket)
     conn:greet(started)
   end
@@ -220,7 +216,9 @@ function Pool:receive(extra)
   if record then task.check_cancelled() end
   local delay = self.hooks.delay()
   if delay > 0 then task.sleep(delay) end
-  return outcome(open_receiver(self, extra, record), record)
+  local attempt = self.stock:place_to_receive(patience(self, record))
+  if not attempt then return nil, pool.receivers_error(self.settings) end
+  return outcome(open_receiver(self, extra, record, attempt), record)
 end
 
 -- giving back ---------------------------------------------------------------------------------------------
@@ -249,7 +247,7 @@ function Pool:release(conn, clean)
   if not socket then return conn:close() end
   local stock, spare = self.stock, self.spare
   stock:forget(conn)
-  conn.pool = nil
+  conn.pool, conn.held = nil, nil
   if not socket:keep(seconds) then return end
   stock.kept = stock.kept + 1
   if #spare < self.settings.max_connections then spare[#spare + 1] = conn end
@@ -260,8 +258,9 @@ function Pool.restore()
   return false
 end
 
---- The request that holds a connection closes it when it ends.
+--- The request that holds a connection closes it when it ends; a holder that is collected before, with its socket.
 function Pool.guard(_, conn)
+  conn.held = true
   return { held = { conn = conn } }
 end
 
@@ -281,9 +280,10 @@ function Pool:each(fn, all)
   end)
 end
 
---- No new work from now on.
+--- No new work from now on; those that wait for a place are told.
 function Pool:stop()
   self.closed = true
+  self.stock:dismiss(self)
 end
 
 return M

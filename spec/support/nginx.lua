@@ -90,23 +90,30 @@ local function other_modules()
   return list
 end
 
-local CONFIGURATION = [[
+-- What every configuration here has beside its own directives: outside of all blocks, and within http.
+local MAIN = [[
 daemon off;
 master_process off;
-worker_processes 1;
 pid %(dir)/nginx.pid;
 error_log %(dir)/error.log %(level);
 load_module %(root)/usr/lib/nginx/modules/ndk_http_module.so;
 load_module %(root)/usr/lib/nginx/modules/ngx_http_lua_module.so;
-env REDIS_URL;
-events { worker_connections 1024; }
-http {
+]]
+local HTTP = [[
   access_log off;
   client_body_temp_path %(dir)/body;
   proxy_temp_path %(dir)/proxy;
   fastcgi_temp_path %(dir)/fastcgi;
   uwsgi_temp_path %(dir)/uwsgi;
   scgi_temp_path %(dir)/scgi;
+]]
+
+local CONFIGURATION = MAIN .. [[
+worker_processes 1;
+env REDIS_URL;
+events { worker_connections 1024; }
+http {
+]] .. HTTP .. [[
   lua_package_path "%(here)/lua/?.lua;%(here)/lua/?/init.lua;%(dir)/?.lua;%(root)/usr/share/lua/5.1/?.lua;;";
   lua_package_cpath "%(packages)/?.so;%(modules);";
   %(http)
@@ -119,9 +126,22 @@ http {
 }
 ]]
 
+-- A whole configuration of somebody's, which listens where it can be asked, and finds in `prefix` what an nginx with a
+-- LuaJIT of its own finds in that one's directory.
+local function whole_configuration(text, prefix)
+  local lua, c = prefix .. "/share/lua/5.1/", ('lua_package_cpath "%s/lib/lua/5.1/?.so;;";\n'):format(prefix)
+  text = text:gsub("\nhttp {\n", function(line)
+    return line .. HTTP .. c
+  end)
+  text = text:gsub('(lua_package_path "[^"]-;);";', function(path)
+    return path .. lua .. "?.lua;" .. lua .. '?/init.lua;%(root)/usr/share/lua/5.1/?.lua;;";'
+  end)
+  return MAIN .. text:gsub("listen %d+;", "listen unix:%%(dir)/http.sock;")
+end
+
 local function configuration(self, options)
   local locations = {}
-  for path, programs in pairs(options.locations) do
+  for path, programs in pairs(options.locations or {}) do
     locations[#locations + 1] = location(self, path, programs)
   end
   local values = {
@@ -130,13 +150,15 @@ local function configuration(self, options)
     http = options.http or "init_by_lua_block { require 'redio' }", server = options.server or "",
     locations = table.concat(locations, "\n"),
   }
-  return (CONFIGURATION:gsub("%%%((%w+)%)", values))
+  local text = options.conf and whole_configuration(options.conf, options.prefix) or CONFIGURATION
+  return (text:gsub("%%%((%w+)%)", values))
 end
 
 --- Starts one, and returns when it listens.
 ---@param options table locations = {[path] = program or {phase = program, whole = program without a prelude, file =
 --- path, directives = text}};
---- http, server: more directives (http: in the place of loading redio at the start); env: REDIS_URL; level: of its log
+--- http, server: more directives (http: in the place of loading redio at the start); env: REDIS_URL; level: of its
+--- log. Or conf = a whole nginx.conf, prefix = where redio was installed
 function M.start(options)
   local self = setmetatable({ dir = assert(uv.fs_mkdtemp(uv.os_tmpdir() .. "/redio-XXXXXX")), _files = 0 }, Nginx)
   self.path = self.dir .. "/http.sock"

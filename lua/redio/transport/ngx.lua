@@ -43,6 +43,11 @@ end
 local WAITS = { rewrite = true, server_rewrite = true, access = true, content = true, timer = true, preread = true,
   ssl_cert = true, ssl_session_fetch = true, ssl_client_hello = true }
 
+--- Whether nginx lets one wait here.
+function M.may_wait()
+  return WAITS[get_phase()] == true
+end
+
 --- Why nobody can wait here, and what to do instead.
 function M.cannot_wait()
   local phase = get_phase()
@@ -118,7 +123,7 @@ end
 local timers = {} -- those that have not run
 
 -- All that are due: nginx may have had no room to run one of them (lua_max_running_timers).
-local function run_timers(all)
+local run_timers = compat.interpreted(function(all)
   local now, due = ngx.now(), {}
   for timer in pairs(timers) do
     if all or timer.at <= now then due[#due + 1] = timer end
@@ -129,7 +134,7 @@ local function run_timers(all)
       due[i].fn()
     end
   end
-end
+end)
 
 -- (The timer's own clock may be ahead of the other one, or that may have been set back.)
 local function run_timer(premature, timer)
@@ -155,7 +160,7 @@ end
 
 --- Runs what should have been run by now; seconds until more is to be.
 ---@return number? seconds nil: there is nothing
-function M.catch_up()
+M.catch_up = compat.interpreted(function()
   if not next(timers) then return nil end
   run_timers(M.is_leaving())
   local at = math.huge
@@ -163,7 +168,7 @@ function M.catch_up()
     at = min(at, timer.at)
   end
   return at < math.huge and max(0.001, at - ngx.now()) or nil
-end
+end)
 
 --- Whether the worker is to end as soon as nothing is left to do.
 M.is_leaving = ngx.worker.exiting
