@@ -27,8 +27,8 @@ M.has_close = load("local x <close> = nil") ~= nil
 ---@type (fun(co: thread): boolean, any)?
 M.close_coroutine = rawget(coroutine, "close")
 
----Calls `fn(...)`. When the running coroutine is closed meanwhile (`close_coroutine`), `__close` of the value's metatable
----is called; where that can happen, also when `fn` returns.
+---Calls `fn(...)`. When the running coroutine is closed meanwhile (`close_coroutine`), `__close` of the value's
+---metatable is called; where that can happen, also when `fn` returns.
 ---@type fun(value: any, fn: function, ...): ...
 M.when_closed = M.close_coroutine and load([[
   return function(value, fn, ...)

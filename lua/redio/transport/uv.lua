@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The host's libuv, as Lua sees it.
 
--- What the host has built in comes first, for its loop is the one that runs; Luvit's name for it is "uv".
+-- A libuv that the host has built in comes first, for its loop is the one that runs; Luvit's name for it is "uv".
 local function built_in(name)
   return package.loaded[name] or package.preload[name]
 end
