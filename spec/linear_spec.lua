@@ -40,8 +40,8 @@ end
 local function get(redis) redis():get "k":await() end
 local function pop(redis) redis():blpop("k", 0):await() end
 
--- For each kind of wait, the things that it needs, and the function of each coroutine; `begun`: they are ended before the
--- loop runs.
+-- For each kind of wait, the things that it needs, and the function of each coroutine; `begun`: they are ended before
+-- the loop runs.
 local waits = {
   ["a reply, shared"] = { start = function() return client({}, {}) end, wait = get },
   ["a chain that is not written yet"] = { begun = true, start = function()

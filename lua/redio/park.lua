@@ -220,7 +220,7 @@ function M.wait(waiter)
     abandon(waiter)
     error(cause.err, 0)
   end
-  waiter.co = co
+  waiter.co, waiter.back = co, false
   local record = records[co]
   if record then record._waiter = waiter end
   return woken(waiter, yield_with(setmetatable(waiter, Waiter)))

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- Sockets, timers and the loop of libuv, through luv.
 --
--- luv calls back on the coroutine that loaded it, and an error that escapes a callback ends the process: nothing that is
--- called from here may raise.
+-- luv calls back on the coroutine that loaded it, and an error that escapes a callback ends the process: nothing that
+-- is called from here may raise.
 
 local compat = require "redio.compat"
 local core = require "redio.core"
@@ -116,8 +116,8 @@ end
 ---@return table timer for `stop_timer`
 function M.start_timer(seconds, fn)
   local timer = uv.new_timer()
-  -- From now on, and not from when the loop last looked at its clock. To have it look (uv.update_time) would make timers
-  -- due that were only just started by another's callback: with many of them the loop would never come to its sockets.
+  -- From now on, and not from when the loop last looked at its clock. To have it look (uv.update_time) would make
+  -- timers due that another's callback has only just started: with many of them the loop never comes to its sockets.
   local late = uv.hrtime() / 1e6 - uv.now()
   timer:start(math.ceil(seconds * 1000 + late), 0, function()
     close(timer, "stop")

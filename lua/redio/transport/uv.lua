@@ -20,7 +20,8 @@ local function is_installed(name)
   return false
 end
 
--- luv calls back on the coroutine that loads it, for good: on a stack that is in use, or gone, unless it is the main one.
+-- luv calls back on the coroutine that loads it, for good: on a stack that is in use, or gone, unless it is the main
+-- one.
 if not package.loaded[uv_name] and not is_main() and is_installed(uv_name) then
   error("redio cannot be loaded first in a coroutine: it would load luv here, which calls back on the coroutine that "
     .. "loads it; require \"redio\" (or \"luv\") outside of coroutines first, at the top of the program", 0)
