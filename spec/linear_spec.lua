@@ -10,7 +10,7 @@ local random = require "spec.support.random".new "linear"
 local FEW, MANY = 2500, 10000 -- four times as many
 local BOUND = 9 -- times as long: 4 when it is linear, 16 when it is quadratic
 
--- A transport whose server takes everything and says nothing. With `connects` false it does not even accept; with
+-- A transport to a server that takes everything and says nothing. With `connects` false it does not even accept; with
 -- `chokes` the network takes nothing.
 local function silent(how)
   local Socket = {}
@@ -40,7 +40,8 @@ end
 local function get(redis) redis():get "k":await() end
 local function pop(redis) redis():blpop("k", 0):await() end
 
--- What each kind of wait needs, and what each coroutine does there; `begun`: they are ended before the loop runs.
+-- For each kind of wait, the things that it needs, and the function of each coroutine; `begun`: they are ended before
+-- the loop runs.
 local waits = {
   ["a reply, shared"] = { start = function() return client({}, {}) end, wait = get },
   ["a chain that is not written yet"] = { begun = true, start = function()

@@ -35,7 +35,7 @@ describe("A queue", function()
     assert.are.same({ "aa" }, list_of(q))
   end)
 
-  it("knows who has left, and who was never there", function()
+  it("knows what has left, and what was never there", function()
     local q, a, b = queue.new(), {}, {}
     assert.is_false(q:leave(a))
     q:enter(a)

@@ -71,14 +71,14 @@ typedef struct redio_connection {
   size_t taken;      /* entries of it that the first chain's replies so far have used up */
   redio_chain *chains;
   uint32_t chains_cap, chains_used, first, last, unused;
-  uint32_t waiting;                    /* chains in flight or to be sent; not those that are cut */
-  uint32_t cuts;                       /* chains to be cut out of the output */
-  size_t cut_bytes;                    /* with their pieces */
-  size_t unsent_expects;               /* bytes of `expects` of what is to be sent */
-  uint32_t last_sent;                  /* the slot that was the last when output was taken, */
-  unsigned long long last_sent_number; /* and whose it was */
-  unsigned long long submitted;        /* chains so far */
-  uint32_t last_indexed;               /* likewise, of the owner's index of waiters */
+  uint32_t waiting;      /* chains in flight or to be sent; not those that are cut */
+  uint32_t cuts;         /* chains to be cut out of the output */
+  size_t cut_bytes;      /* with their pieces */
+  size_t unsent_expects; /* bytes of `expects` of what is to be sent */
+  uint32_t last_sent;    /* the last slot when output was taken, and its chain then */
+  unsigned long long last_sent_number;
+  unsigned long long submitted; /* chains so far */
+  uint32_t last_indexed;        /* likewise, of the owner's index of waiters */
   unsigned long long last_indexed_number;
   uint32_t keeping; /* how many chains may be asked for again after they were sent */
   size_t unasked;   /* bytes that had come for no chain when the last ones were sent */
@@ -112,7 +112,7 @@ uint32_t redio_connection_next_slot(const redio_connection *c);
 uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigned char mode,
                                  int keep);
 
-/* Nobody waits for that chain any more. One that was not sent yet does not count from now on; its
+/* Nothing waits for that chain any more. One that was not sent yet does not count from now on; its
  * place in the output and its slot are free after the next `tidy`. */
 void redio_connection_drop(redio_connection *c, uint32_t slot);
 
@@ -125,8 +125,8 @@ void redio_connection_tidy(redio_connection *c);
 uint32_t redio_connection_after(const redio_connection *c, uint32_t slot,
                                 unsigned long long number);
 
-/* What is to be sent: how many bytes without pieces; with them, and without what was dropped; and
- * the former ones, after `tidy`. Nothing any more when it is lost. */
+/* The output: its bytes without pieces; with them, and without those of dropped chains; and the
+ * former ones, after `tidy`. Nothing any more when it is lost. */
 static inline size_t redio_connection_unsent(const redio_connection *c) {
   return c->state == REDIO_LOST ? 0 : (size_t)(c->origin + redio_buf_len(&c->out) - c->sent);
 }

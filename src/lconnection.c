@@ -134,8 +134,8 @@ static void clear_cell(lua_State *L, int waiters, uint32_t slot, int which) {
   set_cell(L, waiters, slot, which);
 }
 
-/* Pushes the index of those that wait, coroutine -> slot, up to the chain submitted last. It is
- * made when it is first asked for, and holds nobody alive. What it says may be out of date. */
+/* Pushes the index of the waiters, coroutine -> slot, up to the chain submitted last. It is made
+ * when it is first asked for, and keeps nothing alive. A slot in it may be out of date. */
 static void push_index(lua_State *L, redio_connection *c, int waiters) {
   uint32_t slot;
   lua_getfield(L, waiters, "index");

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Deadlines: what may take so long and no longer.
+-- Deadlines: functions that may take so long and no longer.
 
 local compat = require "redio.compat"
 local park = require "redio.park"
@@ -19,7 +19,7 @@ end
 local Deadline = {}
 Deadline.__index = Deadline
 
--- What was not sent in time is not to be sent; an answer to anything else may have come.
+-- A chain that was not sent in time is not to be sent; the answer to any other may have come.
 function Deadline:_is_due()
   if park.is_unsent(self.record) then return self:_strike() end
   M.after_reading(self.transport, function()
@@ -33,7 +33,7 @@ function Deadline:_strike()
   park.interrupt(self.record, self)
 end
 
--- What it was for is over, in time or not.
+-- Its function has ended, in time or not.
 function Deadline:__close()
   self.over = true
   self.transport.stop_timer(self.timer)

@@ -16,7 +16,8 @@ end
 -- Starts all, and waits until all have ended or one has failed: that one.
 local function run_group(fns, count, group)
   local left, failed, is_over, joiner = count, nil, false, {}
-  -- Whether its error is known here: an error that comes when the group is over, of one that was cancelled, is not.
+  -- Returns true where the member's error is known here. That of a member which was cancelled, when the group is over,
+  -- is not.
   local function on_end(member)
     local was_over = is_over
     left = left - 1

@@ -114,7 +114,7 @@ local function interrupt_later(record, cause)
   change_count(list, 1)
 end
 
---- Whether that interruption is still to come.
+--- The place of that interruption among those to come; false when it is none of them.
 function M.is_pending(record, cause)
   local list = record._pending
   for i = 1, list and #list or 0 do
@@ -157,7 +157,7 @@ end
 
 -- parking ---------------------------------------------------------------------------------------------------
 
---- What to raise for a resumption that was not the awaited one.
+--- The error to raise after a resumption that was not the awaited one.
 function M.interrupted(token)
   local co = running()
   local item = due[co]
@@ -230,7 +230,7 @@ function M.wait(waiter)
   return woken(waiter, yield_with(guard_of(waiter)))
 end
 
---- Wakes what waits; does nothing when nothing does (any more).
+--- Wakes a coroutine that waits; does nothing when none does (any more).
 ---@return boolean woken
 function M.wake(waiter, ...)
   local co = waiter.co
@@ -267,7 +267,7 @@ function M.set_busy(conn, is_busy)
   end
 end
 
--- coroutine -> the connection of its own whose replies it waits for
+-- coroutine -> its own connection, while it waits for replies there
 local alone = setmetatable({}, { __mode = "kv" })
 
 local Alone = { __close = function(guard)
@@ -287,8 +287,8 @@ function M.wait_alone(conn)
   return came_back_alone(yield_with(setmetatable({ conn = conn }, Alone)))
 end
 
--- What waits for the replies of a chain on a shared connection is found among those that have some in flight: so
--- waiting costs nothing, and only an interruption has to look.
+-- The waiters of a shared connection are found by asking those that have chains in flight: so waiting costs nothing,
+-- and only an interruption has to look.
 local function find_chain(co)
   local own = alone[co]
   if own then
@@ -315,7 +315,7 @@ local function is_parked(record)
   return waiter and waiter.co == record._co
 end
 
---- What a coroutine waits for, in words, if it says so.
+--- In words, the thing that a coroutine waits for, if it is known.
 function M.stage_of(record)
   local waiter = record._waiter
   if is_parked(record) then return waiter.conn and waiter.conn.stage or waiter.stage end
@@ -323,7 +323,7 @@ function M.stage_of(record)
   return conn and conn:chain_stage(sent)
 end
 
---- Whether it waits for a chain of which nothing has been sent.
+--- True when it waits for a chain of which nothing has been sent.
 function M.is_unsent(record)
   if is_parked(record) then return false end
   local conn, _, sent = find_chain(record._co)

@@ -71,7 +71,7 @@ function Pool:_take(waiter)
   return given
 end
 
--- What waited is gone, and what it was given in the meantime is the next one's.
+-- The waiter is gone; a place that it was given in the meantime is the next one's.
 function Pool:_pass_on(waiter)
   local given = self:_take(waiter)
   if given == true then
@@ -288,7 +288,7 @@ function Pool:_reap()
   return any
 end
 
--- Whether a collection might free one: it is held by something that is not waiting for it just now.
+-- True when a collection might free a connection: one is held, and nothing waits for it just now.
 Pool._may_be_dropped = compat.interpreted(function(self)
   for conn in pairs(self.all) do
     if conn.guarded and not conn.hold and not conn:is_waiting() then return true end
@@ -300,8 +300,8 @@ end)
 -- a quarter.
 local IN_VAIN, OF_USE = 20, 3
 
---- Looks for connections whose holders were dropped and are not collected yet: when all wait for each other, nothing
---- else makes the collector run.
+--- Looks for connections that were dropped with their holders, which are not collected yet: when all wait for each
+--- other, nothing else makes the collector run.
 function Pool:_look()
   local now = self.transport.now()
   if now < self.look_at then return end

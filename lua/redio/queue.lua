@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- First in, first out. What may also leave from the middle is a table that enters and leaves: it knows its place,
--- and leaves a hole there, so that neither takes longer when many wait.
+-- First in, first out. A table may also enter, and then leave from the middle: it knows its place, and leaves a hole
+-- there, so that neither takes longer when many wait.
 
 local M = {}
 M.__index = M

@@ -70,7 +70,7 @@ local function finish(task, ok, ...)
   return is_heard or task._joined
 end
 
--- Whether it has ended because it was cancelled.
+-- True when it has ended because it was cancelled.
 local function is_cancelled(task, err)
   return errors.is(err, "CancelledError") or (task._cause ~= nil and rawequal(err, task._cause.err))
 end

@@ -15,8 +15,8 @@ local M = {}
 
 local MARK = "\nstack traceback:\n"
 
---- What is known of an error that has ended a task or a coroutine: `err` as it was raised, `trace`, and `raised`, which
---- whatever awaits it gets: a string has exactly one traceback, that of where it was raised first.
+--- A table about an error that has ended a task or a coroutine: `err` as it was raised, `trace`, and `raised`, which an
+--- await of it raises. A string there has exactly one traceback, that of where it was raised first.
 ---@param trace string? nil: `err` was made here, and there is nothing to be traced
 function M.failure(err, trace)
   if type(err) == "string" then
@@ -65,7 +65,7 @@ local function tell(failure)
   if not coroutine.resume(coroutine.create(call_handler), err, trace) then to_host(err, trace) end
 end
 
--- who has not been told yet ---------------------------------------------------------------------------------
+-- failures that are not told yet -----------------------------------------------------------------------------
 
 -- A failed task may still be awaited for so many ticks; then it is reported.
 local TICK, TICKS = 0.25, 3
@@ -156,8 +156,8 @@ function M.begin_run()
   end)
 end
 
---- What is to be raised: the first failure that nothing has awaited, reported before or not. The rest is reported now;
---- without `raises` all of it.
+--- The failure that `run` is to raise: the first that nothing has awaited, reported before or not. The rest is reported
+--- now; without `raises` all of it.
 function M.end_run(raises)
   local first
   for i = 1, raises and #of_run or 0 do

@@ -28,7 +28,8 @@ describe("a cancel and a deadline", function()
     return type(err) == "table" and err.kind or err
   end
 
-  -- What a task meets that waits for something foreign under a deadline, and then for redio, twice; and how it ends.
+  -- The errors met by a task that waits for something foreign under a deadline, and then for redio, twice; and how it
+  -- ends.
   local function meet(interfere, seconds)
     local wait, go = foreign()
     local met = {}
@@ -82,7 +83,7 @@ describe("a cancel and a deadline", function()
     end)
   end)
 
-  it("a cancel that nobody catches ends the task, whatever its deadline has become", function()
+  it("a cancel that is not caught ends the task, whatever its deadline has become", function()
     check.within(5, function()
       for _, first in ipairs { true, false } do
         local wait, go = foreign()

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Who wakes a coroutine resumes it, within itself: of 250 tasks that each awaited the one before, the last ones got "C
--- stack overflow" instead of a result, or were never resumed.
+-- A coroutine is resumed within the one that wakes it: of 250 tasks that each awaited the one before, the last ones got
+-- "C stack overflow" instead of a result, or were never resumed.
 
 local redio = require "redio"
 local check = require "spec.support.check"

@@ -39,8 +39,8 @@ function M.tasks()
 end
 
 -- It is loaded now, where the program loads redio, and not on whatever coroutine needs it first. An error of redio's
--- own says that this is the wrong place. That there is nothing to load will be said by whatever needs the default
--- transport: a client with options.transport does not.
+-- own says that this is the wrong place. An error of luv's, or that there is none, is raised when the default transport
+-- is needed: a client with options.transport does not need it.
 local ok, why = pcall(M.default)
 if not ok and tostring(why):find "^redio " then error(why, 0) end
 

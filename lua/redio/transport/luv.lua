@@ -136,8 +136,7 @@ end
 function M.start_timer(seconds, fn)
   local timer = uv.new_timer()
   -- From now on, and not from when the loop last looked at its clock. To have it look (uv.update_time) would make
-  -- timers due that were only just started by another's callback: with many of them the loop would never come to its
-  -- sockets.
+  -- timers due that another's callback has only just started: with many of them the loop never comes to its sockets.
   local late = uv.hrtime() / 1e6 - uv.now()
   local ms = math.ceil(seconds * 1000.0 + late) -- (of an integer 1000 times as much may be less than nothing)
   if ms > LONGEST then

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The host's libuv, as Lua sees it.
 
--- What the host has built in comes first, for its loop is the one that runs; Luvit's name for it is "uv".
+-- A libuv that the host has built in comes first, for its loop is the one that runs; Luvit's name for it is "uv".
 local function built_in(name)
   return package.loaded[name] or package.preload[name]
 end
@@ -20,7 +20,7 @@ local function is_installed(name)
   return false
 end
 
--- luv calls back on the coroutine that loads it, for good: on a stack that is in use, or gone, unless that is the main
+-- luv calls back on the coroutine that loads it, for good: on a stack that is in use, or gone, unless it is the main
 -- one.
 if not package.loaded[uv_name] and not is_main() and is_installed(uv_name) then
   error("redio cannot be loaded first in a coroutine: it would load luv here, which calls back on the coroutine that "
