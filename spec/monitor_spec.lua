@@ -28,7 +28,7 @@ describe("A monitor", function()
   end
 
   for _, protocol in ipairs { 2, 3 } do
-    it("tells who said what, and when, under RESP" .. protocol, function()
+    it("tells the command, its client and its time, under RESP" .. protocol, function()
       check.within(10, function()
         local monitor = it_needs:client(server.shared().url, { protocol = protocol }):monitor():connect()
         worker():echo("one"):echo("two"):await()

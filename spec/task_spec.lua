@@ -180,6 +180,25 @@ describe("A task", function()
       end)
     end)
 
+    it("the end of its scope, where it is a variable that is closed, cancels it", function()
+      local task = check.lua54([[
+        local redio = require "redio"
+        return redio.run(function()
+          local kept
+          do
+            local task <close> = redio.spawn(redio.sleep, 60)
+            kept = task
+            redio.sleep(0)
+            local ended <close> = redio.spawn(function() return "done" end)
+            assert(ended:await() == "done")
+          end
+          return kept
+        end)
+      ]])
+      if not task then return pending "nothing is closed" end
+      assert.are.equal("cancelled", task:status())
+    end)
+
     it("one that has ended stays as it is", function()
       redio.run(function()
         local task = redio.spawn(function() return "done" end)

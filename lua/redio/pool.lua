@@ -297,8 +297,8 @@ Pool._may_be_dropped = compat.interpreted(function(self)
 end)
 
 -- Of the time, looks may take a twentieth when they are in vain, and then a collection is tried ever more rarely; else
--- a fifth.
-local IN_VAIN, OF_USE = 20, 5
+-- a quarter.
+local IN_VAIN, OF_USE = 20, 3
 
 --- Looks for connections whose holders were dropped and are not collected yet: when all wait for each other, nothing
 --- else makes the collector run.

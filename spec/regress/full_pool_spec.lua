@@ -52,7 +52,7 @@ describe("a full pool", function()
   end
 
   it("has room again when handles were dropped with state", function()
-    local redis = it_needs:client(shared.url, { max_connections = 8, pool_timeout = 1 })
+    local redis = it_needs:client(shared.url, { max_connections = 16, pool_timeout = 5 })
     check.within(20, function()
       collectgarbage "stop" -- nothing else does
       local ok, done, failed = pcall(fifty, 2, function() redis():client_setname "x":get "x":await() end)
