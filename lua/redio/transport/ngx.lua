@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- Cosockets, timers and light threads of nginx's Lua module (OpenResty).
 --
--- Nothing calls back here: whoever waits for the network does it himself (`pulls`). A socket belongs to the request
--- that opened it, until it lies in nginx's pool of idle ones; TLS is nginx's own.
+-- Nothing calls back here: a light thread that waits for the network does it itself (`pulls`). A socket belongs to the
+-- request that opened it, until it lies in nginx's pool of idle ones; TLS is nginx's own.
 
 local compat = require "redio.compat"
 local text = require "redio.text"
@@ -107,8 +107,8 @@ function M.spawn(fn, ...)
   return ngx.thread.spawn(fn, ...)
 end
 
---- Ends a light thread where it waits; nothing more of it runs, and a socket that it waited for is closed. Only for who
---- has started it.
+--- Ends a light thread where it waits; nothing more of it runs, and a socket that it waited for is closed. Only for the
+--- thread that has started it.
 ---@return boolean ended
 function M.kill(thread)
   return ngx.thread.kill(thread) and true or false
@@ -351,7 +351,7 @@ function M.digest(parts)
   return ngx.encode_base64(ngx.hmac_sha1(salt, parts))
 end
 
---- Whether somebody could wait here, as far as Lua itself knows.
+--- Whether one could wait here, as far as Lua itself knows.
 M.can_wait = isyieldable
 
 return M
