@@ -16,7 +16,7 @@ local new_core, HANDSHAKE, LOST, CANCEL = core.connection, core.HANDSHAKE, core.
 local M = {}
 
 -- Output of more bytes than this is written beside the reading: a server that has written more than the network
--- holds reads on only when somebody takes that.
+-- holds reads on only when that is taken.
 local LONG = 64 * 1024
 
 ---@class redio.Pull
@@ -64,7 +64,7 @@ function M.new(settings, transport, hooks)
     core = new_core(hooks.receiver, settings.limits),
     waiters = {},
     parked = queue.new(),
-    clean = true, -- nothing was sent to which an answer may still come, and nothing has come that nobody took
+    clean = true, -- nothing was sent to which an answer may still come, and all that has come was taken
   }, Pull)
   if settings.null ~= nil then
     self.waiters.null = settings.null
@@ -217,7 +217,7 @@ function Pull:_may_go_on()
 end
 
 --- Takes what has come for no chain. (What has only begun to come the core tells from the next chain's reply. Chains
---- that nobody waits for, as the login's last ones, may still be in flight: the next one follows them.)
+--- that nothing waits for, as the login's last ones, may still be in flight: the next one follows them.)
 function Pull:settle()
   if self.clean or self.lost then return end
   self:_pump()
@@ -291,7 +291,7 @@ local function heard(self, waiter, ...)
   return false
 end
 
--- Takes what has come while nobody waits for a reply.
+-- Takes what has come while nothing waits for a reply.
 function Pull:_pump()
   while not self.lost and heard(self, core_next(self.core, self.waiters)) do end
 end
@@ -346,14 +346,14 @@ end
 
 -- the end -------------------------------------------------------------------------------------------------
 
--- Who reads holds the socket: it ends when the server hangs up.
+-- A thread that reads holds the socket: the read ends when the server hangs up.
 local function hang_up(self)
   local socket = self.socket
   if not socket or socket:close() or not self.hooks.receiver then return end
   socket:send "QUIT\r\n"
 end
 
---- The connection is gone. Who waits for a reply sees it when he looks. Only the first time counts.
+--- The connection is gone. A thread that waits for a reply sees it when it looks. Only the first time counts.
 function Pull:fail(err)
   if self.lost then return end
   self.lost = err

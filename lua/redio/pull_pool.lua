@@ -264,7 +264,7 @@ function Pool.guard(_, conn)
   return { held = { conn = conn } }
 end
 
---- Connections are made by those who need them.
+--- Connections are made when they are needed.
 function Pool.warm() end
 
 --- From now on none of those that are idle is used.

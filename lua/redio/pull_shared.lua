@@ -106,14 +106,14 @@ function Shared:wait()
   return task.woken(waiter)
 end
 
---- Nobody waits for that chain any more. What was not written yet never will be; the reply to what was is dropped where
---- it belongs.
+--- Nothing waits for that chain any more. What was not written yet never will be; the reply to what was is dropped
+--- where it belongs.
 function Shared:abandon(waiter)
   local slot = self.core and self.core:find(self.waiters, waiter)
   if slot then self.core:drop(self.waiters, slot) end
 end
 
---- What somebody waits for, in words.
+--- What a waiter waits for, in words.
 function Shared:stage_of(waiter)
   local slot, sent
   if self.core then slot, sent = self.core:find(self.waiters, waiter) end
@@ -175,7 +175,7 @@ local function read(self)
   end
 end
 
--- Whatever happens in a thread of the timer, those who wait are told.
+-- Whatever happens in a thread of the timer, the waiters are told.
 local function guarded(self, fn)
   return function()
     local ok, err = pcall(fn, self)
@@ -244,7 +244,7 @@ local function serve(self, premature)
   if not self.transport.kill(reader) then self.socket:close() end
 end
 
---- Connects, `delay` seconds from now. Nobody waits for it: until it is ready there is the pool.
+--- Connects, `delay` seconds from now. Nothing waits for it: until it is ready there is the pool.
 ---@return boolean? ok nil when there is no timer to be had
 function Shared:open(delay)
   return self.transport.apart(delay, function(premature)
@@ -260,7 +260,7 @@ local function tell(err, waiter, token, ...)
   return true
 end
 
---- The connection is gone: tells everyone who waits. The timer closes the socket. Only the first time counts.
+--- The connection is gone: tells all that wait. The timer closes the socket. Only the first time counts.
 function Shared:fail(err)
   if self.lost then return end
   self.lost = err

@@ -13,7 +13,7 @@ local task = require "redio.task"
 local M = {}
 
 local SHORTEST, LONGEST = 0.01, 1 -- seconds between two looks for connections that were dropped
-local GLANCE = 0.05 -- seconds between two looks at who is still there, while others wait
+local GLANCE = 0.05 -- seconds between two looks at what is still there, while others wait
 
 ---@class redio.Stock
 ---@field options table {pool=, pool_size=}, as the transport's `open` takes it
@@ -23,8 +23,8 @@ local GLANCE = 0.05 -- seconds between two looks at who is still there, while ot
 local Stock = {}
 Stock.__index = Stock
 
--- Where it leads to can be read, the rest is in a digest: who it is, with which secret, how it is spoken to, and how
--- many there may be.
+-- Where it leads to can be read, the rest is in a digest: the user, the secret, how it is spoken to, and how many there
+-- may be.
 local function name_of(settings, transport)
   local tls = settings.tls or {}
   local all = identity.of_all(settings.path, settings.host, settings.port, settings.database, settings.username,
@@ -50,7 +50,7 @@ local function new(name, settings, transport)
     receiving = setmetatable({}, { __mode = "k" }), -- likewise, of receivers and monitors, which are none of those
     attempts = 0,
     queue = queue.new(), -- waiters
-    glance_at = 0, -- when it may be looked at who is still there
+    glance_at = 0, -- when it may be looked at what is still there
     look_at = 0, -- when it may be looked for connections that were dropped
     collect_at = 0, -- and for receivers
     pause = SHORTEST, -- between two looks
@@ -206,7 +206,7 @@ local function wait(self, waiter, until_)
 end
 
 --- A place for one more connection; waits for so many seconds until there is one.
----@param pool table whose caller it is: see `dismiss`
+---@param pool table the one that asks: see `dismiss`
 ---@return integer? attempt for `expect` and `has`; nil when there was no place
 function Stock:place(pool, seconds)
   if self.queue:count() == 0 and has_place(self) then return take(self) end

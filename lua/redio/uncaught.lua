@@ -111,6 +111,11 @@ local function start()
   timer = transports.default().start_timer(TICK, tick)
 end
 
+-- (Where there is no timer to be had, as in nginx when its worker is about to end, all are told now.)
+local function go_on()
+  if not pcall(start) then waiting:drain(tell_here) end
+end
+
 function tick()
   timer, ticks = nil, ticks + 1
   local failure = waiting:peek()
@@ -119,7 +124,7 @@ function tick()
     tell_here(failure)
     failure = waiting:peek()
   end
-  if failure then start() end
+  if failure then go_on() end
 end
 
 --- A task has failed that nothing awaits, so far.
@@ -127,7 +132,7 @@ function M.keep(failure)
   failure.tick, failure.is_child = ticks, is_forked()
   waiting:enter(failure)
   note_for_run(failure)
-  if not timer and not pcall(start) then waiting:drain(tell_here) end -- (a host without a timer)
+  if not timer then go_on() end
 end
 
 --- It was awaited after all.

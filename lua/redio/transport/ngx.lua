@@ -1,11 +1,12 @@
 -- SPDX-License-Identifier: MIT
 -- Cosockets, timers and light threads of nginx's Lua module (OpenResty).
 --
--- Nothing calls back here: whoever waits for the network does it himself (`pulls`). A socket belongs to the request
--- that opened it, until it lies in nginx's pool of idle ones; TLS is nginx's own.
+-- Nothing calls back here: a light thread that waits for the network does it itself (`pulls`). A socket belongs to the
+-- request that opened it, until it lies in nginx's pool of idle ones; TLS is nginx's own.
 
 local compat = require "redio.compat"
 local text = require "redio.text"
+local timers = require "redio.transport.ngx_timers"
 
 local ngx = rawget(_G, "ngx")
 
@@ -106,8 +107,8 @@ function M.spawn(fn, ...)
   return ngx.thread.spawn(fn, ...)
 end
 
---- Ends a light thread where it waits; nothing more of it runs, and a socket that it waited for is closed. Only for who
---- has started it.
+--- Ends a light thread where it waits; nothing more of it runs, and a socket that it waited for is closed. Only for the
+--- thread that has started it.
 ---@return boolean ended
 function M.kill(thread)
   return ngx.thread.kill(thread) and true or false
@@ -120,55 +121,7 @@ function M.apart(seconds, fn)
   return ngx.timer.at(seconds, fn)
 end
 
-local timers = {} -- those that have not run
-
--- All that are due: nginx may have had no room to run one of them (lua_max_running_timers).
-local run_timers = compat.interpreted(function(all)
-  local now, due = ngx.now(), {}
-  for timer in pairs(timers) do
-    if all or timer.at <= now then due[#due + 1] = timer end
-  end
-  for i = 1, #due do
-    if timers[due[i]] then
-      timers[due[i]] = nil
-      due[i].fn()
-    end
-  end
-end)
-
--- (The timer's own clock may be ahead of the other one, or that may have been set back.)
-local function run_timer(premature, timer)
-  timer.at = 0
-  run_timers(premature)
-end
-
---- Calls `fn()` apart from any request, `seconds` from now, or when nginx is about to end.
----@return table timer
---- Raises when there is no timer to be had.
-function M.start_timer(seconds, fn)
-  local timer = { at = ngx.now() + seconds, fn = fn }
-  timers[timer] = true
-  local ok, why = ngx.timer.at(seconds, run_timer, timer)
-  if ok then return timer end
-  timers[timer] = nil
-  error(why, 0)
-end
-
-function M.stop_timer(timer)
-  timers[timer] = nil
-end
-
---- Runs what should have been run by now; seconds until more is to be.
----@return number? seconds nil: there is nothing
-M.catch_up = compat.interpreted(function()
-  if not next(timers) then return nil end
-  run_timers(M.is_leaving())
-  local at = math.huge
-  for timer in pairs(timers) do
-    at = min(at, timer.at)
-  end
-  return at < math.huge and max(0.001, at - ngx.now()) or nil
-end)
+M.start_timer, M.stop_timer, M.catch_up = timers.start_timer, timers.stop_timer, timers.catch_up
 
 --- Whether the worker is to end as soon as nothing is left to do.
 M.is_leaving = ngx.worker.exiting
@@ -398,7 +351,7 @@ function M.digest(parts)
   return ngx.encode_base64(ngx.hmac_sha1(salt, parts))
 end
 
---- Whether somebody could wait here, as far as Lua itself knows.
+--- Whether one could wait here, as far as Lua itself knows.
 M.can_wait = isyieldable
 
 return M
