@@ -12,6 +12,7 @@ local stage = require "spec.support.stage"
 local ARGUMENTS = {
   ASKING = { {} },
   AUTH = { { "other", "pw" }, { "wrong" } },
+  CLIENT = { { "NOSUCHTHING", "x" } },
   ["CLIENT CACHING"] = { { "yes" } },
   ["CLIENT CAPA"] = { { "redirect" } },
   ["CLIENT IMPORT-SOURCE"] = { { "ON" } },

@@ -96,7 +96,7 @@ return {
     reply = "member_of", write = true, blocking = true, timeout = { at = -1, unit = 1 }, keys = { 1, -2 },
     args = { names = 1, tail = 1 },
   },
-  CLIENT = { reply = "name", container = true },
+  CLIENT = { reply = "name", state = true, container = true }, -- subcommands to come may leave anything
   ["CLIENT CACHING"] = { reply = "nothing", state = true },
   ["CLIENT CAPA"] = { reply = "nothing", state = true, args = { names = 1 } },
   ["CLIENT GETNAME"] = { reply = "name", readonly = true },
