@@ -165,7 +165,7 @@ describe("options.resolve", function()
     it("raises what is wrong with the URL where the caller stands", function()
       refuse("redis://localhost:x", nil, "bad URL: the port")
       refuse({ host = "a" }, nil, "bad URL: it must be a string, got table; options are the second argument")
-      refuse("localhost?timeuot=1", nil, "unknown option in the query; did you mean 'timeout'")
+      refuse("localhost?timeuot=1", nil, "unknown option 'timeuot' in the query; did you mean 'timeout'")
     end)
   end)
 

@@ -43,6 +43,12 @@ local function decode_or_nil(part, what)
   end
 end
 
+-- " 'name'" of a URL in which nothing can be a password, nor the rest of one; else nothing.
+local function shown(name, url)
+  local holds_secret = url:find("@", 1, true) or url:lower():find("pass", 1, true)
+  return not holds_secret and name:find("^[a-z+_.-]+$") and " '" .. name .. "'" or ""
+end
+
 local function split_scheme(url)
   local scheme, rest = url:match("^(%a[%w+.-]*)://(.*)$")
   if not scheme then
@@ -50,7 +56,7 @@ local function split_scheme(url)
   end
   local found = SCHEMES[scheme:lower()]
   if not found then
-    fail("unknown scheme; known are %s", SCHEME_NAMES)
+    fail("unknown scheme%s; known are %s", shown(scheme, url), SCHEME_NAMES)
   end
   return found, rest, true
 end
@@ -161,16 +167,16 @@ local function put(said, place, value)
   end
 end
 
--- `mistaken`: there is an @, so what looks like the query may be the rest of a password. So may any name that there is
--- no option of: `?password=a&b=c` has one.
-local function refuse_option(name, mistaken)
+-- `mistaken`: there is an @, so what looks like the query may be the rest of a password. So may a name that there is no
+-- option of where `?password=a&b=c` has one.
+local function refuse_option(name, mistaken, url)
   if mistaken then
     fail("unknown option in the query; in a password, / ? # and %% are written %%2F %%3F %%23 %%25")
   end
-  fail("unknown option in the query%s", text.did_you_mean(name, schema.names))
+  fail("unknown option%s in the query%s", shown(name, url), text.did_you_mean(name, schema.names))
 end
 
-local function read_query(query, said, mistaken)
+local function read_query(query, said, mistaken, url)
   local given = {}
   for entry in query:gmatch("[^&]+") do
     local name, value = entry:match("^([^=]+)=(.*)$")
@@ -179,7 +185,7 @@ local function read_query(query, said, mistaken)
     end
     name = decode(name, "the query")
     if not schema.knows(name) then
-      refuse_option(name, mistaken)
+      refuse_option(name, mistaken, url)
     end
     local ok, place, kept = pcall(schema.from_text, name, decode(value, "the query"))
     if not ok then
@@ -234,7 +240,7 @@ function M.split(url)
     said.database = read_database(path)
   end
   if mark == "?" then
-    read_query(query, said, query:find("@", 1, true) ~= nil)
+    read_query(query, said, query:find("@", 1, true) ~= nil, url)
   end
   if said.options.tls and not said.tls then
     fail("the options of TLS need TLS: rediss://")
