@@ -15,6 +15,10 @@ local M = {}
 
 local SHORTEST, LONGEST = 0.01, 1 -- seconds between two looks for connections that were dropped
 
+-- Looks cost the whole process a collection, so all pools share what they may take: `at` is when the next may be, and
+-- `pause` the seconds between two.
+local looks = { at = 0, pause = SHORTEST }
+
 ---@class redio.Pool
 local Pool = {}
 Pool.__index = Pool
@@ -33,8 +37,6 @@ function M.new(settings, transport, hooks)
     receiving = {}, -- connections of receivers and monitors, which are none of `all`
     receivers = 0,
     collect_at = 0, -- when it may be looked for dropped ones of these
-    look_at = 0, -- when it may be looked for such that are not known yet
-    pause = SHORTEST, -- between two looks
     looking = false, -- a timer: for that
     closed = false,
   }, Pool)
@@ -304,25 +306,25 @@ local IN_VAIN, OF_USE = 20, 3
 --- other, nothing else makes the collector run.
 function Pool:_look()
   local now = self.transport.now()
-  if now < self.look_at then return end
+  if now < looks.at then return end
   local began = os.clock()
   local collects = self:_may_be_dropped()
   if collects then collectgarbage() end
   local found = self:_reap()
   local took = os.clock() - began
   if found or not collects then
-    self.pause = SHORTEST
+    looks.pause = SHORTEST
   else
-    self.pause = math.min(self.pause * 2, LONGEST)
+    looks.pause = math.min(looks.pause * 2, LONGEST)
   end
-  self.look_at = now + took + math.max(self.pause, took * (found and OF_USE or IN_VAIN))
+  looks.at = now + took + math.max(looks.pause, took * (found and OF_USE or IN_VAIN))
 end
 
 -- While callers wait. (The timer does not count: what they wait for must not keep the loop alive by itself.)
 function Pool:_look_later()
   if self.looking then return end
   local transport = self.transport
-  self.looking = transport.start_timer(math.max(SHORTEST, self.look_at - transport.now()), function()
+  self.looking = transport.start_timer(math.max(SHORTEST, looks.at - transport.now()), function()
     self.looking = false
     if self.closed or self.queue:count() == 0 then return end
     self:_look()
