@@ -65,7 +65,7 @@ describe("several that wait:", function()
   for name, way in pairs(WAYS) do
     describe("on " .. name, function()
       it("the first one that waits gets the first message", function()
-        check.within(10, function()
+        check.within(60, function()
           local redis = it_needs:client(server.shared().url)
           local receiver = redis:pubsub(CHANNEL):connect()
           local got = {}
@@ -83,7 +83,7 @@ describe("several that wait:", function()
       end)
 
       it("one that comes again stands behind those that wait", function()
-        check.within(10, function()
+        check.within(60, function()
           local redis = it_needs:client(server.shared().url)
           local receiver = redis:pubsub(CHANNEL):connect()
           local take, got = way(receiver), {}
@@ -106,7 +106,7 @@ describe("several that wait:", function()
       end)
 
       it("one that waits before the connection is there keeps its place", function()
-        check.within(10, function()
+        check.within(60, function()
           local redis = it_needs:client(server.shared().url)
           local receiver = redis:pubsub(CHANNEL)
           local got = {}
@@ -120,7 +120,7 @@ describe("several that wait:", function()
       end)
 
       it("those that are cancelled, timed out or resumed by others leave the line, and no message with them", function()
-        check.within(10, function()
+        check.within(60, function()
           local redis = it_needs:client(server.shared().url)
           local receiver = redis:pubsub(CHANNEL):connect()
           local take, got = way(receiver), {}
@@ -148,7 +148,7 @@ describe("several that wait:", function()
 
       it("a coroutine that was closed (Lua 5.4) leaves the line", function()
         if not coroutine.close then return pending "coroutine.close" end -- luacheck: ignore 143
-        check.within(10, function()
+        check.within(60, function()
           local redis = it_needs:client(server.shared().url)
           local receiver = redis:pubsub(CHANNEL):connect()
           local take, got = way(receiver), {}
@@ -165,7 +165,7 @@ describe("several that wait:", function()
       it("a coroutine that was closed between being woken and running leaves its message (Lua 5.4)", function()
         if not coroutine.close then return pending "coroutine.close" end -- luacheck: ignore 143
         local park = require "redio.park"
-        check.within(10, function()
+        check.within(60, function()
           local redis = it_needs:client(server.shared().url)
           local receiver = redis:pubsub(CHANNEL):connect()
           local take = way(receiver)
@@ -200,7 +200,7 @@ describe("several that wait:", function()
       end)
 
       it("keep their places through losses", function()
-        check.within(20, function()
+        check.within(60, function()
           local line = it_needs:proxy()
           local redis = it_needs:client(line.url, { retry = QUICKLY })
           local gaps = 0
@@ -224,7 +224,7 @@ describe("several that wait:", function()
       end)
 
       it("when the one that restores the connection is cancelled, the next does it", function()
-        check.within(20, function()
+        check.within(60, function()
           local line = it_needs:proxy()
           local redis = it_needs:client(line.url, { retry = QUICKLY })
           local receiver = redis:pubsub(CHANNEL):resubscribe():connect()
@@ -248,7 +248,7 @@ describe("several that wait:", function()
       end)
 
       it("all are told of a loss, and of the end", function()
-        check.within(10, function()
+        check.within(60, function()
           local redis = it_needs:client(server.shared().url)
           local receiver = redis:pubsub(CHANNEL):connect()
           local tasks = start(way(receiver), 5, {})
@@ -275,7 +275,7 @@ describe("several that wait:", function()
   end
 
   it("wait_message() looks, and leaves the message to those that take", function()
-    check.within(10, function()
+    check.within(60, function()
       local redis = it_needs:client(server.shared().url)
       local receiver = redis:pubsub(CHANNEL):connect()
       local view = receiver:channel(CHANNEL)
@@ -306,7 +306,7 @@ describe("several that wait:", function()
     }
     for name, new in pairs(OBJECTS) do
       it(name .. ": all raise why there is none", function()
-        check.within(10, function()
+        check.within(60, function()
           local redis = it_needs:client("redis://127.0.0.1:1/")
           local object = new(redis)
           all_raise("ConnectionError", function() object:await() end)
@@ -316,7 +316,7 @@ describe("several that wait:", function()
       end)
 
       it(name .. ": one that is cancelled while it connects leaves that to the next", function()
-        check.within(10, function()
+        check.within(60, function()
           local line = it_needs:proxy()
           local redis = it_needs:client(line.url)
           local object = new(redis)
@@ -343,7 +343,7 @@ describe("several that wait:", function()
 
       it(name .. ": one that is closed while it connects leaves that to the next (Lua 5.4)", function()
         if not coroutine.close then return pending "coroutine.close" end -- luacheck: ignore 143
-        check.within(10, function()
+        check.within(60, function()
           local line = it_needs:proxy()
           local redis = it_needs:client(line.url)
           local object = new(redis)
@@ -367,7 +367,7 @@ describe("several that wait:", function()
       end)
 
       it(name .. " that is closed while it connects: all get nil, at once", function()
-        check.within(10, function()
+        check.within(60, function()
           local line = it_needs:proxy()
           line.down.hold = true
           local object = new(it_needs:client(line.url, { connect_timeout = 9 }))
@@ -389,7 +389,7 @@ describe("several that wait:", function()
   end)
 
   it("on a monitor, each line reaches one, in order", function()
-    check.within(10, function()
+    check.within(60, function()
       local redis = it_needs:client(server.shared().url)
       publisher():ping():await()
       local monitor = redis:monitor():connect()

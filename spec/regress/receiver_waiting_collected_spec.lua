@@ -29,7 +29,7 @@ local WAITS = {
   ["a pattern"] = function(redis, hear) hear(redis:pubsub():psubscribe(CHANNEL .. "*"):await()) end,
   ["a view"] = function(redis, hear) hear(redis:pubsub(CHANNEL):channel(CHANNEL):get()) end,
   ["a view with a timeout"] = function(redis, hear)
-    hear(redis:pubsub(CHANNEL):channel(CHANNEL):get { timeout = 5 })
+    hear(redis:pubsub(CHANNEL):channel(CHANNEL):get { timeout = 50 })
   end,
   ["wait_message() of a view"] = function(redis, hear)
     local view = redis:pubsub(CHANNEL):channel(CHANNEL)
@@ -80,7 +80,7 @@ describe("what waits is not collected:", function()
   for waited_on, wait in pairs(WAITS) do
     for how, start in pairs(STARTS) do
       it(("%s, under %s"):format(waited_on, how), function()
-        check.within(10, function()
+        check.within(60, function()
           local heard
           start(function()
             local redis = redio.Redis(server.shared().url)
@@ -104,7 +104,7 @@ describe("what waits is not collected:", function()
   for how, start in pairs(STARTS) do
     it("a receiver that is without its connection, and others that wait on it, under " .. how, function()
       local line = it_needs:proxy()
-      check.within(10, function()
+      check.within(60, function()
         local heard = {}
         start(function()
           local redis = redio.Redis(line.url, { retry = { max = 3, base = 0.05, cap = 0.05 } })
@@ -139,7 +139,7 @@ describe("what waits is not collected:", function()
   it("one that waits for another that connects", function()
     local line = it_needs:proxy()
     line.down.hold = true
-    check.within(10, function()
+    check.within(60, function()
       local heard = {}
       do
         local receiver = redio.Redis(line.url):pubsub(CHANNEL)
@@ -191,7 +191,7 @@ describe("what nobody waits on and nobody refers to is collected:", function()
     for _, keeps_client in ipairs { true, false } do
       it(("a %s, %s its client"):format(name, keeps_client and "without" or "with"), function()
         local observer = it_needs:client(server.shared().url)
-        check.within(20, function()
+        check.within(60, function()
           local label = "spec-dropped-" .. name:gsub(" ", "-") .. tostring(keeps_client)
           local client = keeps_client and redio.Redis(server.shared().url, { client_name = label })
           local talk = redio.spawn(function()
