@@ -307,16 +307,12 @@ local IN_VAIN, OF_USE = 20, 3
 function Pool:_look()
   local now = self.transport.now()
   if now < looks.at then return end
+  if not self:_may_be_dropped() then return self:_reap() end -- for nothing: the other pools' pause stays
   local began = os.clock()
-  local collects = self:_may_be_dropped()
-  if collects then collectgarbage() end
+  collectgarbage()
   local found = self:_reap()
   local took = os.clock() - began
-  if found or not collects then
-    looks.pause = SHORTEST
-  else
-    looks.pause = math.min(looks.pause * 2, LONGEST)
-  end
+  looks.pause = found and SHORTEST or math.min(looks.pause * 2, LONGEST)
   looks.at = now + took + math.max(looks.pause, took * (found and OF_USE or IN_VAIN))
 end
 
