@@ -4,7 +4,7 @@
 #   TLS=no                          without redio.tls, though OpenSSL is there
 #   CI=1                            warnings are errors
 #   V=1                             show the compiler's commands
-#   SPEC=spec/url_spec.lua          one spec file
+#   SPEC=spec/unit/url_spec.lua     one spec file
 #   SECONDS=600 SEED=7              how long and with which seed, for what runs at random
 #   ROUNDS=5 ONLY=get,set           how often, and which workloads, for `make bench`
 #   ACCEPT=1                        for `make count`: these are the counts from now on
@@ -42,7 +42,7 @@ CORE_LIBRARY = $(BUILD)/redio/core.so
 TLS_LIBRARY = $(BUILD)/redio/tls.so
 
 # A script's answer. GNU make before 4.4 hands what its own command line defines to recipes, but not to $(shell ...), so
-# every variable that such a script reads is named here (spec/make_spec.lua compares). Asked for when a recipe runs, not
+# every variable that such a script reads is named here (spec/tree/make_spec.lua compares). Asked for when a recipe runs, not
 # before: `make setup` may only just have installed Lua.
 TOLD = LUA LUA_INCDIR TLS OPENSSL_DIR OPENSSL_INCDIR OPENSSL_LIBDIR CC CPPFLAGS PKG_CONFIG_PATH
 ask = $(shell $(foreach name,$(TOLD),$(if $($(name)),$(name)='$($(name))')) tools/$1)
@@ -74,7 +74,7 @@ demo: ## set up, build, start a private redis-server, run the quickstart
 	@$(MAKE) --no-print-directory build
 	@tools/demo.sh examples/quickstart.lua
 
-test: setup ## set up, build, run all specs (one: SPEC=spec/url_spec.lua)
+test: setup ## set up, build, run all specs (one: SPEC=spec/unit/url_spec.lua)
 	@$(MAKE) --no-print-directory build
 	@tools/test.sh $(SPEC)
 
@@ -127,9 +127,9 @@ count: ## instructions of each operation, which may not grow: ACCEPT=1 when they
 	@bench/count.sh
 
 # Not those that count what is done in a time, or measure the process's memory.
-VALGRIND_SPECS = $(patsubst %,spec/%_spec.lua,decoder_cases arguments values commands error text handle client \
-  transaction secure promise_04_fail_closed promise_16_tls promise_18_injection promise_22_callbacks \
-  promise_23_gc_and_exit regress/output_after_loss regress/protocol_error_in_chain)
+VALGRIND_SPECS = $(patsubst %,spec/%_spec.lua,$(addprefix unit/,arguments command_table decoder_cases messages tls_socket) \
+  $(addprefix client/,values error handle client transaction) $(addprefix promises/,04_fail_closed 16_tls \
+  18_injection 22_callbacks 23_gc_and_exit) $(addprefix regress/,output_after_loss protocol_error_in_chain))
 
 # ----------------------------------------------------------------------------------------------
 

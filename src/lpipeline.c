@@ -123,7 +123,7 @@ static uint16_t next_id(lua_State *L, int name) {
 }
 
 /* command({name=, reply=, variants=, readonly=true, ...}, like?) -> descriptor
- * What the encoder needs of one entry of commands.lua. It has an id of its own, or that of `like`.
+ * What the encoder needs of one entry of command/table.lua. It has an id of its own, or that of `like`.
  */
 static int lcommand(lua_State *L) {
   size_t len;

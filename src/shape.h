@@ -32,7 +32,7 @@ typedef struct redio_shape_field {
 } redio_shape_field;
 
 struct redio_shape {
-  const char *name; /* what commands.lua calls it; NULL for one that is only part of another */
+  const char *name; /* what command/table.lua calls it; NULL for one that is only part of another */
   redio_shape_kind kind;
   unsigned count; /* entries of `of` */
   const redio_shape *const *of;

@@ -1,9 +1,10 @@
 -- SPDX-License-Identifier: MIT
 -- annotations.lua: writes lua/redio/meta/commands.lua to standard output: each command as a method, for LuaLS and
--- whatever else reads its annotations. From lua/redio/commands.lua, and from what the server at REDIS_URL says of its
--- commands; of those that it does not have, the name alone. `make annotations` runs it on a server of its own.
+-- whatever else reads its annotations. From lua/redio/command/table.lua, and from the documentation of commands in the
+-- server at REDIS_URL; a command that it does not have gets its name alone. `make annotations` runs it on a server of
+-- its own.
 
-local commands = require "redio.commands"
+local commands = require "redio.command.table"
 local redio = require "redio"
 
 local WIDTH = 118

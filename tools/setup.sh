@@ -60,8 +60,8 @@ needs_of_test() {
   need pkg-config "finds luv and libuv for the program that embeds Lua" has pkg-config
   need lua-luv-dev "the headers of both" has_luv_headers
   need openssl "makes the certificates of the specs" has openssl
-  needs_of_lint # spec/lint_spec.lua shows that lint notices
-  needs_of_count # spec/count_spec.lua puts a bound on it
+  needs_of_lint # spec/tree/lint_spec.lua shows that lint notices
+  needs_of_count # spec/tree/count_spec.lua puts a bound on it
 }
 
 # Specs of hosts that are not there are pending.

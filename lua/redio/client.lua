@@ -1,26 +1,26 @@
 -- SPDX-License-Identifier: MIT
 -- A client: one shared connection that all its coroutines pipeline into, a pool of private ones, and its settings.
 
-local check = require "redio.check"
-local compat = require "redio.compat"
-local connection = require "redio.connection"
-local decode = require "redio.decode"
-local errors = require "redio.errors"
-local handle = require "redio.handle"
-local lock = require "redio.lock"
-local monitor = require "redio.monitor"
-local options = require "redio.options"
-local pool = require "redio.pool"
-local pubsub = require "redio.pubsub"
-local pull_lease = require "redio.pull_lease"
-local pull_pool = require "redio.pull_pool"
-local pull_shared = require "redio.pull_shared"
-local retry = require "redio.retry"
-local scan = require "redio.scan"
-local script = require "redio.script"
-local secure = require "redio.secure"
+local arg_check = require "redio.base.arg_check"
+local backoff = require "redio.endpoint.backoff"
+local connection = require "redio.connection.loop"
+local decode = require "redio.command.decode"
+local errors = require "redio.base.errors"
+local handle = require "redio.chain.handle"
+local host_pool = require "redio.endpoint.host_pool"
+local lock = require "redio.recipe.lock"
+local lua_version = require "redio.base.lua_version"
+local monitor = require "redio.receive.monitor"
+local pool = require "redio.endpoint.pool"
+local pull_shared = require "redio.connection.timer"
+local receiver = require "redio.receive.receiver"
+local scan = require "redio.recipe.scan"
+local script = require "redio.recipe.script"
+local settings_of = require "redio.settings"
+local shared_client = require "redio.shared_client"
 local task = require "redio.task"
-local transaction = require "redio.transaction"
+local tls_socket = require "redio.connection.tls_socket"
+local transaction = require "redio.recipe.transaction"
 local transports = require "redio.transport"
 
 local isyieldable = task.can_wait
@@ -45,12 +45,12 @@ end
 
 -- A client of its own, for whatever calls the caller.
 local function make(url, opts)
-  local settings = options.resolve(url, opts, 4)
+  local settings = settings_of.resolve(url, opts, 4)
   local transport = settings.transport or transports.default()
   local refusal = transport.refuses and transport.refuses(settings)
   if refusal then error(refusal, 3) end
   if settings.tls and not transport.native_tls then
-    local ok, why = secure.load()
+    local ok, why = tls_socket.load()
     if not ok then error(why, 3) end
   end
   local json = settings.json or decode.json
@@ -69,8 +69,8 @@ local function make(url, opts)
   self._on_connect = settings.on_connect and function(conn)
     return self:_greet(conn)
   end
-  self._backoff = retry.new(settings.retry, self.transport)
-  self._pool = (transport.pulls and pull_pool or pool).new(settings, self.transport, {
+  self._backoff = backoff.new(settings.retry, self.transport)
+  self._pool = (transport.pulls and host_pool or pool).new(settings, self.transport, {
     on_connect = self._on_connect,
     on_lost = function(conn)
       self:_count_loss(conn)
@@ -82,7 +82,7 @@ local function make(url, opts)
   return self
 end
 
-local is_shared = transports.tasks() ~= nil -- (see pull_lease.lua)
+local is_shared = transports.tasks() ~= nil -- (see shared_client.lua)
 
 --- A client. No I/O until it is used.
 ---@param url string? see docs/reference.md; nil is redis://localhost:6379/0
@@ -92,15 +92,15 @@ local is_shared = transports.tasks() ~= nil -- (see pull_lease.lua)
 function M.new(...)
   local url, opts = ...
   if not is_shared then return (make(url, opts)) end
-  if url == nil and select("#", ...) > 0 then pull_lease.check_url(opts) end
-  local key = pull_lease.key(url, opts)
-  local root = key and pull_lease.find(key)
+  if url == nil and select("#", ...) > 0 then shared_client.check_url(opts) end
+  local key = shared_client.key(url, opts)
+  local root = key and shared_client.find(key)
   if not root then
     root = make(url, opts)
     if not root.transport.pulls then return root end
-    pull_lease.share(key, root)
+    shared_client.share(key, root)
   end
-  return pull_lease.of(root)
+  return shared_client.of(root)
 end
 
 -- The user's on_connect, with a handle on the new connection.
@@ -183,16 +183,16 @@ end
 ---@param fn fun(handle: redio.Handle): ...
 ---@return any ... what fn returned
 function Client:with_connection(fn)
-  check.callable(fn, 1, "with_connection", 2)
+  arg_check.callable(fn, 1, "with_connection", 2)
   local borrowed = handle.private(self)
-  return compat.with_close(borrowed, fn, borrowed)
+  return lua_version.with_close(borrowed, fn, borrowed)
 end
 
 --- A receiver of messages.
 ---@param ... string channels to subscribe to
 ---@return redio.Receiver
 function Client:pubsub(...)
-  return pubsub.new(self, ...)
+  return receiver.new(self, ...)
 end
 
 --- An iterator of what the server does, a line for each command it executes.
@@ -240,7 +240,7 @@ end
 
 --- A lock that many clients compete for.
 ---@param name string its key
----@param opts table? timeout, blocking_timeout, see lock.lua
+---@param opts table? timeout, blocking_timeout, see recipe/lock.lua
 ---@return redio.Lock
 function Client:lock(name, opts)
   return lock.new(self, name, opts)
@@ -316,7 +316,7 @@ end
 ---@param opts table? drain: seconds, default 1
 function Client:close(opts)
   local seconds = opts and opts.drain or 1
-  check.seconds_option(seconds, "drain", 2)
+  arg_check.seconds_option(seconds, "drain", 2)
   if self.closed then return end
   if not isyieldable() and not self.transport.in_loop() and in_flight(self) > 0 and seconds > 0 then
     return task.block(self.transport, self.close, self, opts)

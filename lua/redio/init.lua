@@ -3,11 +3,11 @@
 
 local client = require "redio.client"
 local core = require "redio.core"
-local errors = require "redio.errors"
-local gather = require "redio.gather"
+local errors = require "redio.base.errors"
+local gather = require "redio.task.gather"
 local task = require "redio.task"
-local url = require "redio.url"
-local version = require "redio.version"
+local url = require "redio.settings.url"
+local version = require "redio.base.version"
 
 ---@type redio see meta/contract.lua
 local M = {

@@ -4,7 +4,7 @@
 -- SKIP did the same, SELECT moved everybody to another database, and a key in the name was sent in upper case.
 
 local check = require "spec.support.check"
-local compat = require "redio.compat"
+local lua_version = require "redio.base.lua_version"
 local fake = require "spec.support.fake"
 local redio = require "redio"
 local server = require "spec.support.server"
@@ -88,7 +88,7 @@ describe("A command that is spelled in one text", function()
           redis():ping():await()
           local db = redis()
           pcall(function()
-            db:call(compat.unpack(words)):await()
+            db:call(lua_version.unpack(words)):await()
           end)
           for i = 1, 20 do
             assert.are.equal("token" .. i, redis():echo("token" .. i):await())

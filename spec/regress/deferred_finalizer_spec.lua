@@ -7,7 +7,7 @@ local child = require "spec.support.child"
 -- A program of its own, whose heap is so small that the collector gets around all the time.
 local PROGRAM = [[
 local redio = require "redio"
-local compat = require "redio.compat"
+local lua_version = require "redio.base.lua_version"
 local transport = require "redio.transport".default()
 
 local made, done, turns, over = 0, 0, 0, false
@@ -24,7 +24,7 @@ redio.run(function()
   local function turn()
     turns = turns + 1
     if turns < 20000 and os.clock() < 3 then -- (Lua 5.3 goes around the whole heap each time)
-      compat.finalizer(finalize)
+      lua_version.finalizer(finalize)
       transport.defer(turn)
     else
       over = true

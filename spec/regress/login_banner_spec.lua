@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- HELLO took whatever came next for its answer: after a line too many (a banner, a proxy's word) the first command got
--- HELLO's map, and under steady traffic each caller the reply of the one before. (spec/nginx_login_spec.lua asks the
--- same of nginx.)
+-- HELLO's map, and under steady traffic each caller the reply of the one before. (In nginx:
+-- spec/hosts/nginx/login_spec.lua.)
 
 local redio = require "redio"
 local check = require "spec.support.check"

@@ -6,7 +6,7 @@ local check = require "spec.support.check"
 local child = require "spec.support.child"
 local luv = require "redio.transport.luv"
 local redio = require "redio"
-local schema = require "redio.schema"
+local types = require "redio.settings.types"
 local server = require "spec.support.server"
 
 local MAXINTEGER = math.maxinteger or 2 ^ 63 -- luacheck: ignore
@@ -133,7 +133,7 @@ describe("a time in seconds", function()
 
   it("is refused in every option that takes seconds", function()
     local places = { "connect_timeout", "timeout", "pool_timeout", "health_check_interval" }
-    for _, name in ipairs(schema.names) do
+    for _, name in ipairs(types.names) do
       local ok, said = pcall(redio.Redis, nil, { [name] = {} })
       if not ok and said:find "seconds" then
         assert.truthy((" " .. table.concat(places, " ") .. " "):find(" " .. name .. " ", 1, true), name)

@@ -4,12 +4,12 @@
 -- that were too many for a return were found to be so when the commands had been executed.
 
 local check = require "spec.support.check"
-local compat = require "redio.compat"
+local lua_version = require "redio.base.lua_version"
 local fake = require "spec.support.fake"
 local redio = require "redio"
 local server = require "spec.support.server"
 
-local unpack = compat.unpack
+local unpack = lua_version.unpack
 
 describe("More values than LuaJIT's stack holds", function()
   local COUNT = 20000

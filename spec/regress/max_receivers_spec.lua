@@ -73,7 +73,7 @@ describe("receivers and monitors", function()
   end)
 
   it("1024 of them are what is allowed unless told otherwise", function()
-    local options = require "redio.options"
+    local options = require "redio.settings"
     assert.are.equal(1024, options.resolve().max_receivers)
     assert.are.equal(7, options.resolve("redis://localhost/?max_receivers=7").max_receivers)
     assert.has_error(function() redio.Redis(nil, { max_receivers = 0 }) end)

@@ -4,10 +4,10 @@
 -- another.
 
 local check = require "spec.support.check"
-local commands = require "redio.commands"
+local commands = require "redio.command.table"
 local redio = require "redio"
 local server = require "spec.support.server"
-local tokens = require "redio.tokens"
+local trailing = require "redio.command.trailing"
 
 local function pack(...)
   return { n = select("#", ...), ... }
@@ -75,12 +75,12 @@ describe("a word of an option", function()
   end)
 
   it("is looked for only where an option of its command can stand", function()
-    local zunion = tokens.variants(commands.ZUNION)
+    local zunion = trailing.variants(commands.ZUNION)
     assert.equal(1, zunion.numkeys)
     assert.equal(2, zunion.from)
-    assert.equal(1, tokens.variants(commands.ZADD).leading)
+    assert.equal(1, trailing.variants(commands.ZADD).leading)
     for name, entry in pairs(commands) do
-      local variants = tokens.variants(entry)
+      local variants = trailing.variants(entry)
       for _, variant in ipairs(entry.variants or {}) do
         -- A token without options to say what the others take: of these there are three.
         local exempt = name:find "^SENTINEL " ~= nil or name == "ACL LOG"

@@ -2,8 +2,8 @@
 -- A table of options beside options that are words, or in another place than the last, is sent as the command wants
 -- it or refused at the call. xreadgroup("GROUP", group, consumer, {streams = ...}) had its streams in front.
 
-local arguments = require "redio.arguments"
-local commands = require "redio.commands"
+local arguments = require "redio.command.arguments"
+local commands = require "redio.command.table"
 local redio = require "redio"
 local server = require "spec.support.server"
 

@@ -164,7 +164,7 @@ describe("several that wait:", function()
 
       it("a coroutine that was closed between being woken and running leaves its message (Lua 5.4)", function()
         if not coroutine.close then return pending "coroutine.close" end -- luacheck: ignore 143
-        local park = require "redio.park"
+        local park = require "redio.task.coroutines"
         check.within(60, function()
           local redis = it_needs:client(server.shared().url)
           local receiver = redis:pubsub(CHANNEL):connect()

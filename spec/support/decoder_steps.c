@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* decoder_steps KIND LENGTH PIECE: one reply of that kind, about so many bytes long, is scanned as
  * it arrives in such pieces, and is then walked; each byte may take so many steps as are allowed
- * here, however many there are. Built by spec/fuzz_spec.lua. */
+ * here, however many there are. Built by spec/tree/fuzz_spec.lua. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

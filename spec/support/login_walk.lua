@@ -30,7 +30,7 @@ local function look_at(session, wanted, protocol, generation, add)
   compare("the name", wanted.client_name, first.name)
   if speaks == 3 and generation:has_setinfo() then
     compare("the library", "redio", session.library["lib-name"])
-    compare("its version", require "redio.version", session.library["lib-ver"])
+    compare("its version", require "redio.base.version", session.library["lib-ver"])
   end
 end
 

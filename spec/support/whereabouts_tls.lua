@@ -2,7 +2,7 @@
 -- How far a request has come over TLS, which hides its marks ("<" digits ">") from a proxy: as it is seen between a
 -- connection and redio.secure, and between that and the socket.
 
-local secure = require "redio.secure"
+local tls_socket = require "redio.connection.tls_socket"
 
 local M = {}
 
@@ -71,8 +71,8 @@ end
 
 --- Follows all that redio secures from now on, until `stop()`.
 function M.watch()
-  local self = setmetatable({ _lines = {}, _read = {}, _wrap = secure.wrap }, Watch)
-  function secure.wrap(socket, ...)
+  local self = setmetatable({ _lines = {}, _read = {}, _wrap = tls_socket.wrap }, Watch)
+  function tls_socket.wrap(socket, ...)
     local line = { rest = "" }
     local secured = self._wrap(tapped(socket, function(bytes)
       follow_records(line, bytes)
@@ -96,7 +96,7 @@ function Watch:state(mark)
 end
 
 function Watch:stop()
-  secure.wrap = self._wrap
+  tls_socket.wrap = self._wrap
 end
 
 return M

@@ -6,7 +6,7 @@ local M = {}
 -- The module of the host's transport, and that of its tasks where they are not coroutines of our own.
 local function pick()
   local ngx = rawget(_G, "ngx")
-  if type(ngx) == "table" and ngx.get_phase then return "redio.transport.ngx", "redio.light" end
+  if type(ngx) == "table" and ngx.get_phase then return "redio.transport.ngx", "redio.task.light" end
   return "redio.transport.luv"
 end
 

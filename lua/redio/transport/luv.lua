@@ -4,10 +4,10 @@
 -- luv calls back on the coroutine that loaded it, and an error that escapes a callback ends the process: nothing that
 -- is called from here may raise.
 
-local compat = require "redio.compat"
 local connecting = require "redio.transport.luv_connect"
 local core = require "redio.core"
-local text = require "redio.text"
+local lua_version = require "redio.base.lua_version"
+local messages = require "redio.base.messages"
 local uv = require "redio.transport.uv"
 
 core.ignore_sigpipe() -- libuv writes without MSG_NOSIGNAL
@@ -59,7 +59,7 @@ end
 local guards = setmetatable({}, { __mode = "k" })
 
 local function guard(handle)
-  guards[handle] = compat.finalizer(M.is_forked)
+  guards[handle] = lua_version.finalizer(M.is_forked)
   return handle
 end
 
@@ -217,13 +217,13 @@ end
 --- Outside the loop: lets what was closed go. A handle that is closing when the Lua state is closed crashes luv 1.44.
 --- (A coroutine was resumed by the loop, or waits for it: it has been running or will be.)
 function M.flush()
-  if not M.in_loop() and not compat.isyieldable() then uv.run "nowait" end
+  if not M.in_loop() and not lua_version.isyieldable() then uv.run "nowait" end
 end
 
 --- Where errors go that nothing awaited, if the program does not say otherwise: to the error output, in Neovim to its
 --- messages.
 function M.uncaught(err, trace)
-  local message = ("redio: uncaught error: %s\n%s"):format(text.of_error(err), trace)
+  local message = ("redio: uncaught error: %s\n%s"):format(messages.of_error(err), trace)
   if type(neovim) ~= "table" then return io.stderr:write(message, "\n") end
   neovim.schedule(function()
     neovim.notify(message, neovim.log.levels.ERROR)

@@ -4,8 +4,8 @@
 -- Nothing calls back here: a light thread that waits for the network does it itself (`pulls`). A socket belongs to the
 -- request that opened it, until it lies in nginx's pool of idle ones; TLS is nginx's own.
 
-local compat = require "redio.compat"
-local text = require "redio.text"
+local lua_version = require "redio.base.lua_version"
+local messages = require "redio.base.messages"
 local timers = require "redio.transport.ngx_timers"
 
 local ngx = rawget(_G, "ngx")
@@ -17,7 +17,7 @@ local LONGEST = 0x7fffffff -- ms; nginx takes 0 for "as configured"
 
 local M = { name = "ngx", native_tls = true, pulls = true }
 
-local isyieldable = compat.isyieldable
+local isyieldable = lua_version.isyieldable
 
 --- Seconds, by the time at which nginx last woke up.
 M.now = ngx.now
@@ -37,7 +37,7 @@ function M.flush() end
 --- Where errors go that nothing awaited, if the program does not say otherwise: to nginx's log.
 ---@param trace string? a traceback
 function M.uncaught(err, trace)
-  ngx.log(ngx.ERR, "redio: uncaught error: ", text.of_error(err), trace and "\n" .. trace or "")
+  ngx.log(ngx.ERR, "redio: uncaught error: ", messages.of_error(err), trace and "\n" .. trace or "")
 end
 
 -- Phases in which nginx lets one wait.

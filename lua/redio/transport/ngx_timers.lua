@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Small timers in nginx, apart from any request.
 
-local compat = require "redio.compat"
+local lua_version = require "redio.base.lua_version"
 
 local ngx = rawget(_G, "ngx")
 
@@ -10,7 +10,7 @@ local M = {}
 local timers = {} -- those that have not run
 
 -- All that are due: nginx may have had no room to run one of them (lua_max_running_timers).
-local run_timers = compat.interpreted(function(all)
+local run_timers = lua_version.interpreted(function(all)
   local now, due = ngx.now(), {}
   for timer in pairs(timers) do
     if all or timer.at <= now then due[#due + 1] = timer end
@@ -47,7 +47,7 @@ end
 
 --- Runs what should have been run by now; seconds until more is to be.
 ---@return number? seconds nil: there is nothing
-M.catch_up = compat.interpreted(function()
+M.catch_up = lua_version.interpreted(function()
   if not next(timers) then return nil end
   run_timers(ngx.worker.exiting())
   local at = math.huge

@@ -1,0 +1,121 @@
+-- SPDX-License-Identifier: MIT
+-- How much a connection may have waiting to be written. When that is reached its core takes no more chains, and who
+-- comes with one waits for room, first come first served.
+
+local core = require "redio.core"
+local queue = require "redio.base.queue"
+local task = require "redio.task"
+
+local M = {}
+
+-- Bytes written between two looks at how many of them the network has taken.
+local LOOK_AGAIN = 1024 * 1024
+
+-- What who waits for room waits for, for people.
+M.STAGE = "waiting until what others write is gone: the server reads nothing"
+
+local core_waiting = getmetatable(core.connection()).__index.waiting
+
+---@class redio.Room
+local Room = {}
+Room.__index = Room
+
+function M.new(conn)
+  return setmetatable({
+    conn = conn,
+    most = conn.settings.max_queued_bytes,
+    unwritten = 0, -- an upper bound, mended when it is large
+    waiters = queue.new(),
+    choked = false, -- by the network
+    draining = false,
+    looking = false,
+  }, Room)
+end
+
+--- So many bytes went to the socket.
+function Room:wrote(size)
+  self.unwritten = self.unwritten + size
+  if self.unwritten >= math.min(LOOK_AGAIN, self.most) then self:measure() end
+end
+
+--- Looks at what waits for the network, until nothing does; takes no more chains while it is too much.
+function Room:measure()
+  local conn = self.conn
+  self.unwritten = conn.socket:unwritten()
+  if not self.choked and self.unwritten >= self.most then
+    self.choked = true
+    conn.core:choke(true)
+  end
+  if self.unwritten > 0 and not self.draining then self:_drain() end
+end
+
+-- Looks every few milliseconds until all is taken: not every transport tells when its queue drains. That it gets
+-- shorter is life as well, for the kernel takes more only when the peer has read.
+function Room:_drain()
+  local conn = self.conn
+  self.draining = true
+  conn.transport.start_timer(0.005, function()
+    if conn.lost then return end
+    local before = self.unwritten
+    self.unwritten = conn.socket:unwritten()
+    if self.unwritten < before then conn.active_at = conn.transport.now() end
+    if self.unwritten > 0 then
+      self:_drain()
+    else
+      self.draining = false
+    end
+    if self.choked and self.unwritten <= self.most / 2 then
+      self.choked = false
+      self:_let_in()
+    end
+  end)
+end
+
+-- Those who wait, first come first, while there is room; while somebody still does, newcomers wait behind him.
+function Room:_let_in()
+  local conn, waiters = self.conn, self.waiters
+  self.looking = false
+  if self.choked or conn.lost then return end
+  conn.core:choke(false)
+  while waiters:count() > 0 do
+    local _, bytes = core_waiting(conn.core)
+    if bytes >= self.most then break end
+    task.wake(waiters:pop())
+    if conn.lost then return end
+  end
+  if waiters:count() > 0 then
+    conn.core:choke(true)
+    self:_look()
+  end
+end
+
+-- Unless it is the network that is behind, the output of this turn is too large, and the next one has room.
+function Room:_look()
+  if self.looking or self.choked then return end
+  self.looking = true
+  self.conn.transport.defer(function()
+    self:_let_in()
+  end)
+end
+
+--- Waits until submit may be tried again, or the connection is lost.
+function Room:wait()
+  local conn, waiter = self.conn, { stage = M.STAGE }
+  waiter.abandon = function()
+    self.waiters:leave(waiter)
+    if conn.exclusive then conn:close "its command was cancelled" end
+  end
+  self.waiters:enter(waiter)
+  conn.core:choke(true)
+  self:_look()
+  task.wait(waiter)
+end
+
+--- The connection is lost: who waits finds that out.
+function Room:close()
+  while self.waiters:count() > 0 do
+    task.wake(self.waiters:pop())
+  end
+end
+
+return M

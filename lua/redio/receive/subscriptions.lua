@@ -1,0 +1,150 @@
+-- SPDX-License-Identifier: MIT
+-- Subscriptions of a receiver. Wanted and confirmed ones are kept apart, so that all that is wanted can be asked for
+-- again on another connection.
+
+local core = require "redio.core"
+local lua_version = require "redio.base.lua_version"
+
+local M = {}
+
+---@class redio.Subscriptions
+---@field wanted table<string, table<string, boolean>> by kind and name
+---@field confirmed table<string, table<string, boolean>>
+---@field wanted_count integer
+---@field confirmed_count integer
+---@field unconfirmed integer answers that the server owes
+---@field outgoing userdata commands that are to be sent
+local Subscriptions = {}
+Subscriptions.__index = Subscriptions
+
+M.KINDS = { "channel", "pattern", "shard" }
+
+-- kind -> the words for it
+M.WORDS = {
+  channel = { on = "SUBSCRIBE", off = "UNSUBSCRIBE" },
+  pattern = { on = "PSUBSCRIBE", off = "PUNSUBSCRIBE" },
+  shard = { on = "SSUBSCRIBE", off = "SUNSUBSCRIBE" },
+}
+
+-- Their replies come as messages, however many.
+for _, words in pairs(M.WORDS) do
+  words.on_command = core.command { name = words.on, silent = true }
+  words.off_command = core.command { name = words.off, silent = true }
+end
+
+-- Names in one command: LuaJIT passes some 8,000 arguments at most.
+local AT_ONCE = 1000
+
+function M.new()
+  return setmetatable({
+    wanted = { channel = {}, pattern = {}, shard = {} },
+    confirmed = { channel = {}, pattern = {}, shard = {} },
+    wanted_count = 0,
+    confirmed_count = 0,
+    unconfirmed = 0,
+    outgoing = core.pipeline(true), -- what is wanted is kept here
+    _leaving = { channel = {}, pattern = {}, shard = {} }, -- how many answers to the off-command are owed
+  }, Subscriptions)
+end
+
+-- Sets or clears a name, and keeps count.
+local function set(self, field, kind, name, is_on)
+  local names = self[field][kind]
+  if (names[name] or false) == is_on then return end
+  names[name] = is_on or nil
+  local count = field .. "_count"
+  self[count] = self[count] + (is_on and 1 or -1)
+end
+
+local function queue(self, kind, is_on, names)
+  local words = M.WORDS[kind]
+  for first = 1, #names, AT_ONCE do
+    local last = math.min(#names, first + AT_ONCE - 1)
+    local ok, why = core.encode(self.outgoing, is_on and words.on_command or words.off_command,
+      lua_version.unpack(names, first, last))
+    if not ok then error(why, 0) end
+  end
+  self.unconfirmed = self.unconfirmed + #names
+  if is_on then return end
+  local leaving = self._leaving[kind]
+  for _, name in ipairs(names) do
+    leaving[name] = (leaving[name] or 0) + 1
+  end
+end
+
+--- Wants these names, or no longer.
+function Subscriptions:want(kind, is_on, names)
+  for _, name in ipairs(names) do
+    set(self, "wanted", kind, name, is_on)
+  end
+  queue(self, kind, is_on, names)
+end
+
+--- All names of a kind that are wanted, sorted.
+function Subscriptions:names(kind)
+  local names = {}
+  for name in pairs(self.wanted[kind]) do
+    names[#names + 1] = name
+  end
+  table.sort(names)
+  return names
+end
+
+--- True when a name is wanted as anything.
+function Subscriptions:wants(name)
+  local wanted = self.wanted
+  return wanted.channel[name] or wanted.pattern[name] or wanted.shard[name] or false
+end
+
+--- Nothing is confirmed any more: the connection is lost.
+function Subscriptions:lose()
+  for _, kind in ipairs(M.KINDS) do
+    local confirmed = self.confirmed[kind]
+    for name in pairs(confirmed) do
+      confirmed[name] = nil
+    end
+  end
+  self.confirmed_count = 0
+end
+
+--- Asks for all that is wanted, from the beginning: for a new connection.
+function Subscriptions:restart()
+  self.outgoing:reset()
+  self.unconfirmed = 0
+  for _, kind in ipairs(M.KINDS) do
+    self._leaving[kind] = {}
+    queue(self, kind, true, self:names(kind))
+  end
+end
+
+--- Nothing is wanted any more.
+function Subscriptions:clear()
+  self.wanted, self.wanted_count = { channel = {}, pattern = {}, shard = {} }, 0
+  self.outgoing:reset()
+  self.unconfirmed = 0
+end
+
+-- True when the off-command of that name was ours.
+local function was_asked(self, kind, name)
+  local left = self._leaving[kind][name]
+  if not left then return false end
+  self._leaving[kind][name] = left > 1 and left - 1 or nil
+  return true
+end
+
+--- The server has confirmed; `name` may be anything that it sends.
+---@return boolean was_taken it has ended a subscription that is wanted
+function Subscriptions:confirm(kind, is_on, name)
+  local is_name = type(name) == "string"
+  if is_name then set(self, "confirmed", kind, name, is_on) end
+  if not is_on and is_name and not was_asked(self, kind, name) then return self.wanted[kind][name] or false end
+  if self.unconfirmed > 0 then self.unconfirmed = self.unconfirmed - 1 end
+  return false
+end
+
+--- Wants again what the server has ended, or gives it up.
+function Subscriptions:restore(kind, name, again)
+  if again then queue(self, kind, true, { name }) else set(self, "wanted", kind, name, false) end
+end
+
+return M
