@@ -10,7 +10,7 @@ local function refuse(url, given, pattern)
     resolve(url, given)
   end)
   assert.is_false(ok)
-  assert.matches("^[^:]*options_spec.lua:%d+: ", message)
+  assert.matches("^[^:]*settings_spec.lua:%d+: ", message)
   assert.matches(pattern, message)
 end
 
@@ -369,7 +369,7 @@ describe("options.resolve", function()
         line = debug.getinfo(1, "l").currentline + 1
         constructor { quux = 1 }
       end)
-      assert.matches("options_spec.lua:" .. line .. ": ", message)
+      assert.matches("settings_spec.lua:" .. line .. ": ", message)
     end)
 
     it("and shows no value, which may be a secret in the wrong place", function()
