@@ -82,12 +82,25 @@ static const luaL_Reg functions[] = {{"strdecode", lstrdecode},     {"strencode"
                                      {"number", lnumber},           {"sha1", lsha1},
                                      {"isyieldable", lisyieldable}, {NULL, NULL}};
 
+/* Before Lua 5.4 the list of free references, registry[0], ends with nil. While it is empty it is
+ * then no field, and luaL_unref may raise for want of memory, in the midst of an output. With a 0
+ * for its end it always is one. */
+static void prepare_references(lua_State *L) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, 0);
+  if (lua_isnil(L, -1)) {
+    lua_pushinteger(L, 0);
+    lua_rawseti(L, LUA_REGISTRYINDEX, 0);
+  }
+  lua_pop(L, 1);
+}
+
 #if defined(__GNUC__)
 __attribute__((visibility("default")))
 #endif
 int luaopen_redio_core(lua_State *L);
 
 int luaopen_redio_core(lua_State *L) {
+  prepare_references(L);
   lua_newtable(L);
   redio_set_functions(L, functions);
   redio_open_pipeline(L);

@@ -3,7 +3,7 @@
 -- live in the same loop, and prints what was wrong, or "well".
 
 local is_luvit, uv = pcall(require, "uv")
-if is_luvit then package.preload.luv = function() return uv end end -- the servers ask for it by this name
+if is_luvit then package.loaded.luv = uv end -- the servers ask for it by this name
 
 local redio = require "redio"
 local generations = require "spec.support.generations"
