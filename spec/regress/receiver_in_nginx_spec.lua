@@ -6,8 +6,6 @@ local check = require "spec.support.check"
 local nginx = require "spec.support.nginx"
 local server = require "spec.support.server"
 
-local is_there, reason = nginx.available()
-
 -- What the handler prints; it runs with `redis` and the helpers below.
 local HEAD = [[
   local redis = shared("here", os.getenv "REDIS_URL", { retry = { max = 3, base = 0.001, cap = 0.005 } })
@@ -212,7 +210,7 @@ local PROGRAMS = {
 }
 
 describe("In nginx, a receiver", function()
-  if not is_there then return pending("there is no nginx: " .. tostring(reason)) end
+  if nginx.missing() then return pending(nginx.missing()) end
 
   local own, line, web
 

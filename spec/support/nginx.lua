@@ -3,6 +3,8 @@
 -- when stopped, and with the process that started it. Requests are sent by coroutines of this process.
 
 local assert = require "luassert"
+local lua_version = require "redio.base.lua_version"
+local redio = require "redio"
 local uv = require "luv"
 local check = require "spec.support.check"
 local server = require "spec.support.server"
@@ -33,6 +35,13 @@ function M.available()
   return available, reason
 end
 
+--- Why the specs of nginx are pending; nil where it is there.
+---@return string?
+function M.missing()
+  local is_there, why = M.available()
+  return not is_there and "there is no nginx: " .. why or nil
+end
+
 local function write(path, text)
   local file = assert(io.open(path, "wb"))
   file:write(text)
@@ -48,6 +57,7 @@ end
 
 -- What every program of a location begins with: clients by name, made once per worker.
 local SHARED = [[
+local lua_version = require "redio.base.lua_version"
 local redio = require "redio"
 local clients = {}
 return function(name, ...)
@@ -199,6 +209,13 @@ function Nginx:errors()
   return list
 end
 
+--- Lets its worker finish and exit, as `nginx -s quit` does.
+---@return boolean whether it has within four seconds
+function Nginx:quit()
+  uv.kill(self.pid, "sigquit")
+  return server.wait_until(function() return uv.fs_stat(self.dir .. "/exited") ~= nil end, 4) == true
+end
+
 --- Ends it and removes its directory. May be called again.
 function Nginx:stop()
   if not self._leash then return end
@@ -222,7 +239,29 @@ function M.with(options, fn)
   if not options.may_log then assert.same({}, errors) end
 end
 
--- requests ------------------------------------------------------------------------------------------------
+-- What several specs ask ----------------------------------------------------------------------------------
+
+--- Directives (`http`) by which a request ends when its client hangs up.
+M.ABORTS = "lua_check_client_abort on; init_by_lua_block { require 'redio' }"
+
+--- A program that prints M.CLEAN if each reply of 50 commands is its own, and its connection as if new.
+---@param client string an expression
+function M.after(client)
+  return "local redis = " .. client .. [[
+
+    local wrong = 0
+    for i = 1, 50 do
+      if redis():echo("token " .. i):await() ~= "token " .. i then wrong = wrong + 1 end
+    end
+    local info = redis():client_info():await()
+    ngx.print(wrong, info:match " db=%d+", info:match " sub=%d+",
+      info:match " flags=(%S+)":find "x" and " in MULTI" or "")]] -- (of `multi` Valkey 8.1 leaves a 0)
+end
+
+M.AFTER = M.after 'shared("here", os.getenv "REDIS_URL", { max_connections = 4 })'
+M.CLEAN = "0 db=0 sub=0"
+
+-- Requests ------------------------------------------------------------------------------------------------
 
 local function connect(self, on_data, on_end)
   local pipe = uv.new_pipe(false)
@@ -256,6 +295,17 @@ function Nginx:get(path)
   end)
   pipe:write(("GET %s HTTP/1.0\r\nHost: spec\r\n\r\n"):format(path))
   return task.wait(waiter)
+end
+
+--- Sends so many requests at the same time.
+---@param path string "%" in it is the request's number
+---@return string[] bodies
+function Nginx:get_all(count, path)
+  local fns = {}
+  for i = 1, count do
+    fns[i] = function() return select(2, self:get((path:gsub("%%", i)))) end
+  end
+  return { redio.gather(lua_version.unpack(fns)) }
 end
 
 --- Sends a request, and waits for nothing.

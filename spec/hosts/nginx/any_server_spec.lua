@@ -11,8 +11,6 @@ local uv = require "luv"
 
 local ROOT = uv.cwd()
 
-local is_there, reason = nginx.available()
-
 local PROGRAM = ([[
   local logins = dofile "%s/spec/support/logins.lua"
   local options = ngx.req.get_uri_args()
@@ -46,9 +44,7 @@ local function asking(web)
 end
 
 describe("In nginx", function()
-  if not is_there then
-    return pending("there is no nginx: " .. tostring(reason))
-  end
+  if nginx.missing() then return pending(nginx.missing()) end
 
   for _, part in ipairs(login_walk.parts) do
     describe(part.name .. ", on a server of every generation:", function()

@@ -7,8 +7,6 @@ local nginx = require "spec.support.nginx"
 local server = require "spec.support.server"
 local uv = require "luv"
 
-local is_there, reason = nginx.available()
-
 local file = assert(io.open "docs/nginx.md")
 local text = file:read "*a"
 file:close()
@@ -34,9 +32,7 @@ local function write(path, content)
 end
 
 describe("docs/nginx.md:", function()
-  if not is_there then
-    return pending("there is no nginx: " .. tostring(reason))
-  end
+  if nginx.missing() then return pending(nginx.missing()) end
 
   local dir, conf
 

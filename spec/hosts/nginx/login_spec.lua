@@ -7,8 +7,6 @@ local fakes = require "spec.support.fake"
 local nginx = require "spec.support.nginx"
 local server = require "spec.support.server"
 
-local is_there, reason = nginx.available()
-
 -- RESP3's answer to HELLO, of a server of that version.
 local function hello(version)
   return ("%%3\r\n$7\r\nversion\r\n$%d\r\n%s\r\n$5\r\nproto\r\n:3\r\n$2\r\nid\r\n:1\r\n"):format(#version, version)
@@ -89,9 +87,7 @@ local function get_many(web, count)
 end
 
 describe("A login in nginx", function()
-  if not is_there then
-    return pending("there is no nginx: " .. tostring(reason))
-  end
+  if nginx.missing() then return pending(nginx.missing()) end
 
   describe("of several exchanges:", function()
     it("on_connect asks, sets, sleeps and selects, on connections of the pool, the shared one and a receiver's",

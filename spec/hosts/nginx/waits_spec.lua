@@ -7,12 +7,8 @@ local fakes = require "spec.support.fake"
 local nginx = require "spec.support.nginx"
 local server = require "spec.support.server"
 
-local is_there, reason = nginx.available()
-
 describe("What waits in nginx", function()
-  if not is_there then
-    return pending("there is no nginx: " .. tostring(reason))
-  end
+  if nginx.missing() then return pending(nginx.missing()) end
 
   local own, observer
 
