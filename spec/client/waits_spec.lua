@@ -6,7 +6,7 @@ local redio = require "redio"
 local check = require "spec.support.check"
 local process = require "spec.support.process"
 local server = require "spec.support.server"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local PREFIX = "spec:park:"
 local MOST = 2 -- connections of the pool
@@ -153,7 +153,7 @@ local waits = {
 }
 
 describe("A coroutine that waits for", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local shared
 
   setup(function()

@@ -9,9 +9,9 @@ local peer = require "spec.support.tls_peer"
 local proxies = require "spec.support.proxy"
 local randoms = require "spec.support.random"
 local server = require "spec.support.server"
-local traffic = require "spec.support.traffic"
-local whereabouts = require "spec.support.whereabouts"
-local whereabouts_tls = require "spec.support.whereabouts_tls"
+local request_load = require "spec.support.request_load"
+local request_progress = require "spec.support.request_progress"
+local request_progress_tls = require "spec.support.request_progress_tls"
 
 local CANCELS = 5000 -- under each protocol
 
@@ -22,7 +22,7 @@ local over_tls = { states = { "queued", "sent", "within a record" } }
 
 function plain.begin(protocol)
   local proxy = proxies.start(server.shared())
-  return proxy, redio.Redis(proxy.url, { protocol = protocol, max_connections = 10 }), whereabouts.watch(proxy)
+  return proxy, redio.Redis(proxy.url, { protocol = protocol, max_connections = 10 }), request_progress.watch(proxy)
 end
 
 function over_tls.setup()
@@ -39,14 +39,14 @@ function over_tls.begin(protocol)
   local proxy = proxies.start { host = over_tls.server.host, port = over_tls.server.tls_port }
   local tls = { ca = over_tls.certificates.ca.cert, server_name = "localhost" }
   local url = ("rediss://%s:%d/"):format(proxy.host, proxy.port)
-  return proxy, redio.Redis(url, { protocol = protocol, max_connections = 10, tls = tls }), whereabouts_tls.watch()
+  return proxy, redio.Redis(url, { protocol = protocol, max_connections = 10, tls = tls }), request_progress_tls.watch()
 end
 
 local function storm(way, protocol, random)
   local proxy, redis, where = way.begin(protocol)
   local result = check.within(60, function()
-    local clear_up = traffic.weather(proxy, random)
-    local report = traffic.run {
+    local clear_up = request_load.weather(proxy, random)
+    local report = request_load.run {
       client = function() return redis end,
       random = random,
       where = where,
@@ -65,7 +65,7 @@ local function storm(way, protocol, random)
     report.stats = redis:stats()
     return report
   end)
-  print(("RESP%d, %s"):format(protocol, traffic.summary(result)))
+  print(("RESP%d, %s"):format(protocol, request_load.summary(result)))
   redis:close()
   proxy:stop()
   if where.stop then

@@ -5,13 +5,13 @@
 local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 local cases = require "spec.support.resp_cases"
 
 local WAITERS = 20
 
 describe("Promise 4, fail closed:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()

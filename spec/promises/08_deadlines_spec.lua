@@ -6,14 +6,14 @@ local uv = require "luv"
 local redio = require "redio"
 local check = require "spec.support.check"
 local server = require "spec.support.server"
-local staging = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local COUNTER = "spec:promise8:counter"
 local DEADLINE = 0.1
 local LATE = 0.02
 
 describe("Promise 8: deadlines.", function()
-  local stage, shared, observer
+  local it_needs, shared, observer
 
   setup(function()
     shared = server.shared()
@@ -21,12 +21,12 @@ describe("Promise 8: deadlines.", function()
   end)
 
   before_each(function()
-    stage = staging.new()
+    it_needs = fixtures.new()
     observer():del(COUNTER):await()
   end)
 
   after_each(function()
-    stage:clear()
+    it_needs:clear()
     observer():del(COUNTER):await()
   end)
 
@@ -48,7 +48,7 @@ describe("Promise 8: deadlines.", function()
       end
       redio.sleep(0.02)
     end
-    stage:finally(function()
+    it_needs:finally(function()
       listener:close()
       for i = 1, #fillers do
         fillers[i]:close()
@@ -59,12 +59,12 @@ describe("Promise 8: deadlines.", function()
 
   local function pooled(options)
     options.max_connections, options.multiplex = 1, false
-    local redis = stage:client(shared.url, options)
+    local redis = it_needs:client(shared.url, options)
     local holder = redio.spawn(function() redis():blpop("spec:promise8:none", 5):await() end)
     local function go_on()
       holder:cancel()
     end
-    stage:finally(go_on)
+    it_needs:finally(go_on)
     redio.sleep(0.03)
     return redis, go_on
   end
@@ -78,32 +78,32 @@ describe("Promise 8: deadlines.", function()
     {
       name = "the connect", option = "connect_timeout", sent = "no", says = "still connecting",
       hold = function(options)
-        return (stage:client(unanswering(), options))
+        return (it_needs:client(unanswering(), options))
       end,
     },
     {
       name = "TLS", option = "connect_timeout", sent = "no", says = "TLS",
       hold = function(options)
-        local proxy = stage:proxy()
+        local proxy = it_needs:proxy()
         proxy.down.hold = true
         options.tls = { verify = false } -- to read the system's authorities takes time of its own, with sanitizers much
-        return (stage:client(("rediss://127.0.0.1:%d/"):format(proxy.port), options))
+        return (it_needs:client(("rediss://127.0.0.1:%d/"):format(proxy.port), options))
       end,
     },
     {
       name = "the handshake", option = "connect_timeout", sent = "no", says = "logging in",
       hold = function(options)
-        local proxy = stage:proxy()
+        local proxy = it_needs:proxy()
         proxy.down.hold = true
-        local redis = stage:client(proxy.url, options)
+        local redis = it_needs:client(proxy.url, options)
         return redis, function() proxy:release() end
       end,
     },
     {
       name = "the write", option = "timeout", sent = "maybe", says = "writ",
       hold = function(options)
-        local proxy = stage:proxy()
-        local redis = stage:client(proxy.url, options)
+        local proxy = it_needs:proxy()
+        local redis = it_needs:client(proxy.url, options)
         redis():ping():await()
         proxy.connections[1].client:read_stop()
         return redis
@@ -113,8 +113,8 @@ describe("Promise 8: deadlines.", function()
     {
       name = "the read", option = "timeout", sent = "maybe", says = "reply",
       hold = function(options)
-        local proxy = stage:proxy()
-        local redis = stage:client(proxy.url, options)
+        local proxy = it_needs:proxy()
+        local redis = it_needs:client(proxy.url, options)
         redis():ping():await()
         proxy.down.hold = true
         return redis
@@ -132,7 +132,7 @@ describe("Promise 8: deadlines.", function()
     if timeout then
       db:timeout(timeout)
     end
-    local seconds, err = staging.time(check.raises, "TimeoutError", db.await, db)
+    local seconds, err = fixtures.time(check.raises, "TimeoutError", db.await, db)
     assert.matches(held.says, err.message, 1, true)
     assert.are.equal(held.sent, err.sent)
     assert.is_true(seconds >= DEADLINE - 0.002 and seconds <= DEADLINE + LATE, ("after %.3f s"):format(seconds))
@@ -172,13 +172,13 @@ describe("Promise 8: deadlines.", function()
 
   it("One deadline covers all stages: a little of each is too much together", function()
     check.within(5, function()
-      local proxy = stage:proxy()
+      local proxy = it_needs:proxy()
       proxy.down.delay = 0.06 -- the handshake, then the reply
-      local redis = stage:client(proxy.url, { max_connections = 1, multiplex = false })
+      local redis = it_needs:client(proxy.url, { max_connections = 1, multiplex = false })
       local holder = redio.spawn(function() redis():incr(COUNTER):await() end)
       redio.sleep(0.01)
       local db = redis():incr(COUNTER):timeout(0.14) -- some 0.11 for a place in the pool, 0.06 for the reply
-      local seconds, err = staging.time(check.raises, "TimeoutError", db.await, db)
+      local seconds, err = fixtures.time(check.raises, "TimeoutError", db.await, db)
       assert.is_true(math.abs(seconds - 0.14) <= LATE, ("after %.3f s"):format(seconds))
       assert.matches("reply", err.message)
       holder:await()
@@ -186,15 +186,15 @@ describe("Promise 8: deadlines.", function()
   end)
 
   it("An await that waits for room in a full write queue expires on time, and is never sent", function()
-    local own = stage:server()
-    local redis = stage:client(own.url, { max_queued_bytes = 64 * 1024 })
+    local own = it_needs:server()
+    local redis = it_needs:client(own.url, { max_queued_bytes = 64 * 1024 })
     check.within(10, function()
       redis():ping():await()
       own:pause()
       local large = redio.spawn(function() redis():echo(("x"):rep(16 * 1024 * 1024)):await() end)
       redio.sleep(0.03)
       local db = redis():incr(COUNTER):timeout(DEADLINE)
-      local seconds, err = staging.time(check.raises, "TimeoutError", db.await, db)
+      local seconds, err = fixtures.time(check.raises, "TimeoutError", db.await, db)
       own:resume()
       assert.is_true(math.abs(seconds - DEADLINE) <= LATE, ("after %.3f s"):format(seconds))
       assert.matches("writ", err.message)
@@ -205,7 +205,7 @@ describe("Promise 8: deadlines.", function()
   end)
 
   it("An await whose deadline passed before the loop came to write it is never sent", function()
-    local redis = stage:client(shared.url)
+    local redis = it_needs:client(shared.url)
     check.within(5, function()
       redis():ping():await()
       local task = redio.spawn(function()
@@ -222,7 +222,7 @@ describe("Promise 8: deadlines.", function()
   end)
 
   it("An await that is in time is not disturbed by its deadline, nor is the next", function()
-    local redis = stage:client(shared.url)
+    local redis = it_needs:client(shared.url)
     check.within(5, function()
       local db = redis()
       assert.are.equal(1, (db:incr(COUNTER):timeout(0.03):await()))

@@ -8,12 +8,12 @@ local redio = require "redio"
 local luv = require "redio.transport.luv"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local QUICKLY = { max = 1000, base = 0.001, cap = 0.005 }
 
 describe("Promise 11, reconnect:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()

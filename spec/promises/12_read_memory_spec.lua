@@ -5,13 +5,13 @@
 local redio = require "redio"
 local check = require "spec.support.check"
 local process = require "spec.support.process"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 local cases = require "spec.support.resp_cases"
 
 local MIB = 1024 * 1024
 
 describe("Promise 12, read memory:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()

@@ -7,13 +7,13 @@ local server = require "spec.support.server"
 local check = require "spec.support.check"
 local child = require "spec.support.child"
 local process = require "spec.support.process"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local MIB = 1024 * 1024
 local PREFIX = "spec:p13:"
 
 describe("Promise 13, write memory:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()
@@ -170,7 +170,7 @@ describe("Promise 13, write memory:", function()
         end
       end
       fill()
-      local seconds, err = stage.time(check.raises, "TimeoutError", function()
+      local seconds, err = fixtures.time(check.raises, "TimeoutError", function()
         redis():set(PREFIX .. "late", value):timeout(0.1):await()
       end)
       assert.is_true(seconds < 0.2)

@@ -5,13 +5,13 @@
 local redio = require "redio"
 local check = require "spec.support.check"
 local process = require "spec.support.process"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local MIB = 1024 * 1024
 local LIMIT, SIZE, COUNT = 100, 16 * 1024, 5000 -- 80 MiB in all
 
 describe("Promise 14, receiver memory:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local one
 
   setup(function()

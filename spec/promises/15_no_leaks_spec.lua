@@ -6,13 +6,13 @@ local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
 local process = require "spec.support.process"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local MIB = 1024 * 1024
 local ROUNDS, WARM_UP = 1000, 200
 
 describe("Promise 15, no leaks:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local shared
 
   setup(function()

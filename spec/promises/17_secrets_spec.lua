@@ -6,12 +6,12 @@ local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
 local child = require "spec.support.child"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local CANARY = "cAnArY-7f3b"
 
 describe("Promise 17, secrets:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local shared, guarded
 
   setup(function()

@@ -5,7 +5,7 @@
 local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local ALL = {}
 for byte = 0, 255 do
@@ -22,7 +22,7 @@ local RESP_LIKE = {
 }
 
 describe("Promise 18, injection:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local shared
 
   setup(function()

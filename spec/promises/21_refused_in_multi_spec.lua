@@ -5,7 +5,7 @@
 local server = require "spec.support.server"
 local check = require "spec.support.check"
 local spellings = require "spec.support.spellings"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 
 local REFUSED = {
@@ -16,7 +16,7 @@ local REFUSED = {
 }
 
 describe("Promise 21, refused inside MULTI:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()

@@ -6,7 +6,7 @@ local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
 local child = require "spec.support.child"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 -- Errors of every type, `nil` last.
 local ERRORS = { "a string", { "a table" }, setmetatable({}, { __tostring = function() error "not even this" end }), 42,
@@ -14,7 +14,7 @@ local ERRORS = { "a string", { "a table" }, setmetatable({}, { __tostring = func
 local COUNT = 8
 
 describe("Promise 22, callbacks:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local shared
 
   setup(function()

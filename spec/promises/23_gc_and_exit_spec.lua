@@ -6,7 +6,7 @@ local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
 local child = require "spec.support.child"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 local process = require "spec.support.process"
 
 -- States, as programs: each leaves `keep` full of what is in that state.
@@ -75,7 +75,7 @@ local ENDINGS = {
 }
 
 describe("Promise 23, GC and exit:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local shared
 
   setup(function()

@@ -6,7 +6,7 @@ local uv = require "luv"
 local redio = require "redio"
 local child = require "spec.support.child"
 local server = require "spec.support.server"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local close_coroutine = rawget(coroutine, "close")
 
@@ -145,7 +145,7 @@ local kinds = {
 }
 
 describe("Promise 29, errors reach somebody:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local shared, reports, former
 
   setup(function()

@@ -5,12 +5,12 @@
 local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local KIB = 1024
 
 describe("a receiver whose queue is full", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local one
 
   setup(function()

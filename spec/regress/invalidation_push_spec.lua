@@ -4,13 +4,13 @@
 
 local server = require "spec.support.server"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local INVALIDATE = "__redis__:invalidate"
 
 for _, protocol in ipairs { 2, 3 } do
   describe(("a receiver of %s under RESP%d"):format(INVALIDATE, protocol), function()
-    local it_needs = stage.new()
+    local it_needs = fixtures.new()
     local writer
 
     before_each(function()
@@ -93,7 +93,7 @@ end
 
 describe("a push of a kind that nobody knows", function()
   it("is skipped", function()
-    local it_needs = stage.new()
+    local it_needs = fixtures.new()
     local peer = it_needs:fake(function(_, words)
       if words[1] == "SUBSCRIBE" then
         return ">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n>2\r\n$5\r\nnovel\r\n*1\r\n:1\r\n>1\r\n$8\r\npubsubby\r\n"

@@ -6,13 +6,13 @@ local redio = require "redio"
 local core = require "redio.core"
 local check = require "spec.support.check"
 local server = require "spec.support.server"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local KIB = 1024
 local LONG = 70000
 
 describe("a line of more than 64 KiB", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()

@@ -6,7 +6,7 @@
 local redio = require "redio"
 local core = require "redio.core"
 local server = require "spec.support.server"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local function decode(bytes)
   local decoder = core.decoder()
@@ -76,7 +76,7 @@ local shapes_of_pain = {
 }
 
 describe("maps within maps", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()

@@ -5,7 +5,7 @@
 local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local function names(count)
   local list = {}
@@ -16,7 +16,7 @@ local function names(count)
 end
 
 describe("many", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local redis
 
   before_each(function()

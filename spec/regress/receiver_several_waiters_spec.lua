@@ -6,13 +6,13 @@
 local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local CHANNEL = "spec:several"
 local QUICKLY = { max = 3, base = 0.001, cap = 0.005 }
 
 describe("several that wait:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local publisher
 
   before_each(function()
@@ -377,7 +377,7 @@ describe("several that wait:", function()
           end
           redio.sleep(0.02)
           object:close()
-          local seconds = stage.time(function()
+          local seconds = fixtures.time(function()
             for i = 1, 3 do
               assert.is_nil((tasks[i]:await()))
             end

@@ -5,14 +5,14 @@
 local redio = require "redio"
 local certificates = require "spec.support.certificates"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local QUICKLY = { max = 3, base = 0.001, cap = 0.005 }
 
 local SUBSCRIBED = ">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"
 
 describe("a receiver that resubscribes", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()

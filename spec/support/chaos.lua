@@ -10,11 +10,11 @@ local redio = require "redio"
 local uv = require "luv"
 local certificates = require "spec.support.certificates"
 local faults = require "spec.support.chaos_faults"
-local leftovers = require "spec.support.leftovers"
+local process = require "spec.support.process"
 local proxies = require "spec.support.proxy"
 local servers = require "spec.support.server"
 local tls_peer = require "spec.support.tls_peer"
-local turns = require "spec.support.turns"
+local loop_turns = require "spec.support.loop_turns"
 local work = require "spec.support.chaos_work"
 
 local M = {}
@@ -129,7 +129,7 @@ end
 local function perform(world, job)
   job.begun = true
   settle(world, job, pcall(job.run, job))
-  turns.next(job.done)
+  loop_turns.next(job.done)
   while true do
     coroutine.yield()
     world.report.twice = world.report.twice + 1
@@ -149,7 +149,7 @@ local function cancel_later(world, job, task, seconds)
     task:cancel()
     if not job.begun then -- it never will
       settle(world, job, false, redio.errors.new("CancelledError", "before it began"))
-      turns.next(job.done)
+      loop_turns.next(job.done)
     end
   end)
 end
@@ -252,7 +252,7 @@ local function check_leaks(world, before)
   local text
   for _ = 1, 60 do
     redio.sleep(0.05)
-    text = leftovers.excess(before)
+    text = process.excess(before)
     if not text and next(world.tracked) then
       text = "clients were never collected"
     end
@@ -331,7 +331,7 @@ function M.run(seconds, seed, over_tls)
     redio.spawn(redio.sleep, 0.001):await()
   end)
   collectgarbage()
-  local before, world = leftovers.measure(), nil
+  local before, world = process.holdings(), nil
   redio.run(function()
     world = begin(seed, report, over_tls)
     local ok, err = pcall(drive, world, seconds)

@@ -10,7 +10,7 @@ local uv = require "luv"
 local fake = require "spec.support.fake"
 local generations = require "spec.support.generations"
 local logins = require "spec.support.logins"
-local turns = require "spec.support.turns"
+local loop_turns = require "spec.support.loop_turns"
 
 local bulk, list_of = generations.bulk, generations.list_of
 
@@ -24,7 +24,7 @@ local pump
 
 local function write_bytes(session, bytes)
   session.connection:write(bytes:sub(1, 1))
-  turns.next(function()
+  loop_turns.next(function()
     if #bytes > 1 then return write_bytes(session, bytes:sub(2)) end
     session.writing = false
     pump(session)
@@ -65,7 +65,7 @@ local function send(session, bytes, delay)
   session.outbox[#session.outbox + 1] = { bytes = bytes, due = uv.now() + (delay or 0) }
   if session.flushing then return end
   session.flushing = true
-  turns.next(function() -- behind all that came in the same read
+  loop_turns.next(function() -- behind all that came in the same read
     session.flushing = false
     pump(session)
   end)

@@ -174,7 +174,7 @@ function M.start(options)
   self.path = self.dir .. "/http.sock"
   write(self.dir .. "/shared.lua", SHARED)
   write(self.dir .. "/nginx.conf", configuration(self, options))
-  local command = "REDIS_URL='%s' exec sh spec/support/guard.sh '%s' env -u LD_PRELOAD LD_LIBRARY_PATH='%s' "
+  local command = "REDIS_URL='%s' exec sh spec/support/run_until_eof.sh '%s' env -u LD_PRELOAD LD_LIBRARY_PATH='%s' "
     .. "'%s/root/usr/sbin/nginx' -p '%s' -e '%s/error.log' -c '%s/nginx.conf'"
   local libraries = read(PACKAGES .. "/nginx"):match 'LD_LIBRARY_PATH="(.-)"'
   self._leash = assert(io.popen(command:format(options.url or "", self.dir, libraries, PACKAGES, self.dir, self.dir,

@@ -14,7 +14,7 @@
 -- `proxy.refuse = true` resets new connections as they come. None of its handles keeps the loop alive.
 
 local uv = require "luv"
-local turns = require "spec.support.turns"
+local loop_turns = require "spec.support.loop_turns"
 
 local M = {}
 
@@ -147,7 +147,7 @@ function Flow:_written(error_text)
     self.connection:close("rst")
   elseif self.faults.chunk then
     self._writing = true
-    turns.next(function()
+    loop_turns.next(function()
       self._writing = false
       self:_pump()
     end)
@@ -206,7 +206,7 @@ end
 function Connection:_close_when_finished()
   if self.up.finished and self.down.finished then
     -- In the next turn: the shutdown is still on its way.
-    turns.next(function()
+    loop_turns.next(function()
       self:close()
     end)
   end

@@ -4,7 +4,7 @@
 -- however that ends. Nothing in here runs the luv loop, so it works inside and outside of it.
 --
 -- REDIS_SERVER names another program than redis-server. With REDIO_SPEAKS_AS=valkey-8.1, or another generation of
--- spec.support.generations, spec/support/newer.lua stands before each server and makes it speak as that one.
+-- spec.support.generations, spec/support/speak_as.lua stands before each server and makes it speak as that one.
 
 local uv = require "luv"
 
@@ -140,7 +140,8 @@ end
 local function launch(self)
   os.remove(self.dir .. "/pid")
   os.remove(self.dir .. "/exited")
-  local words = { "exec sh spec/support/guard.sh", quote(self.dir), quote(PROGRAM), quote(self.dir .. "/redis.conf") }
+  local words = { "exec sh spec/support/run_until_eof.sh", quote(self.dir), quote(PROGRAM),
+    quote(self.dir .. "/redis.conf") }
   for _, arg in ipairs(self._args) do
     words[#words + 1] = quote(arg)
   end
@@ -161,8 +162,8 @@ end
 local function put_before(self, lines)
   local dir = self.dir .. "/newer"
   assert(uv.fs_mkdir(dir, 448))
-  local words = { "exec sh spec/support/guard.sh", quote(dir), quote(os.getenv "LUA" or "lua5.4"),
-    "spec/support/newer.lua", quote(self.speaks_as), quote(self.dir), self.port, BEHIND }
+  local words = { "exec sh spec/support/run_until_eof.sh", quote(dir), quote(os.getenv "LUA" or "lua5.4"),
+    "spec/support/speak_as.lua", quote(self.speaks_as), quote(self.dir), self.port, BEHIND }
   for _, line in ipairs(lines) do
     words[#words + 1] = line:match "^tls%-port (%d+)"
   end

@@ -3,7 +3,7 @@
 
 local commands = require "redio.command.table"
 local trailing = require "redio.command.trailing"
-local walk = dofile("spec/support/command_walk.lua")
+local walk = require "spec.support.every_command"
 
 local function shape_names()
   local file = assert(io.open("src/shape.c"))

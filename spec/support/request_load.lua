@@ -4,7 +4,7 @@
 
 local uv = require "luv"
 local redio = require "redio"
-local turns = require "spec.support.turns"
+local loop_turns = require "spec.support.loop_turns"
 
 local M = {}
 
@@ -110,7 +110,7 @@ local function perform(report, job, redis, random, options)
   end
   settle(report, job, pcall(job.kind.fn, db, job.mark))
   db:close()
-  turns.next(job.done)
+  loop_turns.next(job.done)
   while true do
     coroutine.yield()
     report.twice = report.twice + 1
@@ -121,7 +121,7 @@ end
 
 local function next_turn()
   local co = coroutine.running()
-  turns.next(function()
+  loop_turns.next(function()
     assert(coroutine.resume(co))
   end)
   coroutine.yield()
@@ -190,8 +190,8 @@ end
 ---   begun, ended: requests   twice: ended more than once   late: cancelled and not free at once
 ---   cancelled, states: cancels, and by how far the request had come
 ---   ends: how many ended "done", in a "mismatch", or with which kind of error
----@param options table client: a function that returns one; random; where: of spec.support.whereabouts
---- or whereabouts_tls; enough: a function; workers; private: whether connections of their own are used, too;
+---@param options table client: a function that returns one; random; where: of spec.support.request_progress
+--- or request_progress_tls; enough: a function; workers; private: whether connections of their own are used, too;
 --- cancel: how probable; longest: seconds until a cancel; deadline: seconds, if any
 function M.run(options)
   local report = { begun = 0, ended = 0, twice = 0, late = 0, cancelled = 0, states = {}, ends = {} }

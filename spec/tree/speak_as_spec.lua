@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What makes a redis-server speak as a later one (spec/support/newer.lua): it changes what that one would say
+-- What makes a redis-server speak as a later one (spec/support/speak_as.lua): it changes what that one would say
 -- otherwise, and nothing else.
 
 local redio = require "redio"

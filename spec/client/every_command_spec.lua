@@ -6,7 +6,7 @@ local redio = require "redio"
 local commands = require "redio.command.table"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
-local calls = require "spec.support.command_walk"
+local calls = require "spec.support.every_command"
 
 local unpack = table.unpack or unpack -- luacheck: ignore
 local math_type = math.type or type
