@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# test.sh [SPEC...]: runs spec files, and all in directories (spec). What .busted says applies.
-# A single file prints as it runs. Of several, each runs in a process of its own, so that neither the heap nor the
-# servers of one weigh on another; as many at a time as there are processors, or JOBS=. Each prints one line, and all of
-# its output before it if it failed. The last line has the form of busted's, for all of them.
+# test.sh [SPEC...]: runs spec files, and all in directories (without arguments: in spec), with the settings of .busted.
+# A single file prints as it runs. Of several, each runs in a process of its own, with a heap and servers of its own. As
+# many run at a time as there are processors (or JOBS=). Prints one line for each file, after the file's output if it
+# failed. The last line is the sum, in the form of busted.
 cd "$(dirname "$0")/.." || exit
 . tools/env.sh
 [ $# != 0 ] || set -- spec
@@ -25,15 +25,15 @@ list() {
   done
 }
 
-# Not by the command `busted`, which runs on whatever `lua` is.
+# (The command `busted` runs on the installed `lua`, not on $LUA.)
 busted() {
   "$LUA" -e 'require "busted.runner" { standalone = false }' /dev/null "$@"
 }
 
 SUMMARY='^[0-9]+ success(es)? / [0-9]+ failures? / [0-9]+ errors? / [0-9]+ pending'
 
-# run FILE: its report, in one piece, and its summary for the sum. A file that ends without one has an error, and so has
-# one that fails after it, as by a sanitizer's report.
+# run FILE: prints its report in one piece, and adds its summary to the sum. A file without a summary has an error, and
+# so has one that fails after its last test, as by a sanitizer's report.
 run() {
   local file=$1 output status summary
   output=$(busted "$file" 2>&1)
@@ -56,7 +56,7 @@ run() {
   } 9>"$sums.lock"
 }
 
-# The children are a process group, and end with this script: the terminal's Ctrl-C is for the script alone.
+# The children are a process group of their own. Ctrl-C reaches this script alone, which ends them.
 set -m
 in_group() {
   "$@" &
@@ -66,7 +66,7 @@ in_group() {
 trap 'trap "" INT TERM HUP; { [ -z "$group" ] || kill -- -$group; wait; } 2>/dev/null; exit 130' INT TERM HUP
 
 files=$(list "$@") || exit
-# Those that say "-- Slow" come first, so that the last to end are short.
+# Files with a line "-- Slow" start first, so that the last to end are short.
 files=$({ xargs grep -l '^-- Slow' <<<"$files"; echo "$files"; } | awk '!seen[$0]++')
 count=$(wc -l <<<"$files")
 if [ "$count" = 1 ]; then

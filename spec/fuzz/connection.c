@@ -50,9 +50,9 @@ typedef struct model {
   int turn, refs;
   int cuts;         /* chains that were dropped and are not cut out yet */
   size_t queued;    /* bytes to be sent */
-  redio_buf out;    /* what the connection's output should be */
-  redio_buf unsent; /* what the server will say once it has the output */
-  redio_buf wire;   /* what it says */
+  redio_buf out;    /* the expected output of the connection */
+  redio_buf unsent; /* answers to bytes that the server has not got yet */
+  redio_buf wire;   /* answers on their way to the connection */
   unsigned char in_use[MOST_CHAINS];
 } model;
 

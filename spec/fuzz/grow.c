@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* A mutator that knows where values begin and end: one value of a reply is replaced by another one
- * of it. Where that is one around it, what nests nests once more, and by the same means again: no
- * mutator of bytes, for which each level is a matter of luck, comes as deep in as many runs.
+/* A mutator that knows where values begin and end. It replaces one value of a reply by another one
+ * of the same reply. If the other one is around it, the nesting grows by one level each time. A
+ * mutator of bytes gets less deep in as many runs, as each level is a matter of luck.
  *
- * For targets whose input is two bytes of choices and a server's bytes. */
+ * For targets with an input of two bytes of choices and a server's bytes. */
 #include "decoder.h"
 #include "fuzz.h"
 #include "token.h"

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Promise 1: a reply reaches the caller that sent the command, or nobody. 10,000 requests are cancelled at random
--- points, among 50 coroutines, behind a proxy that delays, holds and chops; and as many over TLS.
+-- Promise 1, pairing: a reply reaches the caller that sent the command, or none. 10,000 requests are cancelled at
+-- random points, among 50 coroutines, behind a proxy that delays, holds and chops; and as many over TLS.
 
 local redio = require "redio"
 local certificates = require "spec.support.certificates"
@@ -15,8 +15,8 @@ local request_progress_tls = require "spec.support.request_progress_tls"
 
 local CANCELS = 5000 -- under each protocol
 
--- What is different with TLS: `begin(protocol)` returns a proxy and a client through it, and how to see how far a
--- request has come; in which states of it requests are to be cancelled.
+-- The two kinds of connections, plain and TLS. `begin(protocol)` returns a proxy, a client through it, and the watch on
+-- the progress of requests. `states` are those in which requests are to be cancelled.
 local plain = { states = { "queued", "on its way", "half written", "written", "half read" } }
 local over_tls = { states = { "queued", "sent", "within a record" } }
 
@@ -111,7 +111,7 @@ local function describe_storm(way, protocol)
   end)
 end
 
-describe("Promise 1: a reply reaches the caller that sent the command, or nobody.", function()
+describe("Promise 1: a reply reaches the caller that sent the command, or none.", function()
   for protocol = 2, 3 do
     describe(("Over RESP%d,"):format(protocol), function()
       describe_storm(plain, protocol)

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Promise 2: who is cancelled on the shared connection is free at once. The place in the queue stays, the reply is
--- dropped there, and the connection goes on: one connect is enough for a run as promise 1 makes it.
+-- Promise 2, cancel on the shared connection: it returns at once. The place in the queue stays, the reply is dropped
+-- there, and the connection goes on: one connect is enough for a run like that of promise 1.
 
 local redio = require "redio"
 local check = require "spec.support.check"

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Promise 5: every awaited chain ends exactly once. Counted while requests are cancelled and run out of time,
--- connections are reset, and clients are closed and made anew.
+-- Promise 5, one resolution: every awaited chain ends exactly once. Counted while requests are cancelled and run out of
+-- time, connections are reset, and clients are closed and made anew.
 
 local redio = require "redio"
 local check = require "spec.support.check"

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Promise 8: one deadline covers the pool's queue, the connect, TLS, the handshake, the write and the read. Each
--- stage is held in turn: the error comes on time and names the stage, and what expired unsent is never sent.
+-- Promise 8, deadlines: one deadline covers the pool's queue, the connect, TLS, the handshake, the write and the read.
+-- Each stage is held in turn. The error comes on time and names the stage, and an expired command is never sent.
 
 local uv = require "luv"
 local redio = require "redio"
@@ -34,7 +34,7 @@ describe("Promise 8: deadlines.", function()
     observer:close()
   end)
 
-  -- A listener whose queue is full, so that the kernel answers no further connection; it accepts none.
+  -- A listener that accepts nothing, with a full queue, so that the kernel answers no further connection.
   local function unanswering()
     local listener = uv.new_tcp()
     listener:bind("127.0.0.1", 0)
@@ -204,7 +204,7 @@ describe("Promise 8: deadlines.", function()
     end)
   end)
 
-  it("An await whose deadline passed before the loop came to write it is never sent", function()
+  it("An await that is out of time before the loop comes to write it is never sent", function()
     local redis = it_needs:client(shared.url)
     check.within(5, function()
       redis():ping():await()

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Promise 9: a blocking command has a connection of its own, and the client waits for it as long as the command itself
+-- Promise 9, blocking: a blocking command has a connection of its own. The client waits as long as the command itself
 -- may take, and then the usual time for a reply (the grace).
 
 local uv = require "luv"
@@ -23,7 +23,7 @@ describe("Promise 9: blocking commands.", function()
   local it_needs, own, observer, redis, name
 
   setup(function()
-    own = server.start { "hz 100" } -- CLIENT PAUSE is for everyone; hz: to be punctual
+    own = server.start { "hz 100" } -- CLIENT PAUSE stops all clients; hz: for punctual timeouts
     observer = redio.Redis(own.url)
   end)
 
@@ -128,7 +128,7 @@ describe("Promise 9: blocking commands.", function()
     end)
   end)
 
-  it("Each has a connection of its own, so that nobody waits behind it", function()
+  it("Each has a connection of its own, so that no other command waits behind it", function()
     check.within(5, function()
       local _, client = blocked(function(db) pcall(commands.BLPOP, db, 1) end)
       local before = uv.hrtime()

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Promise 10, liveness: a dead peer is found. An overdue reply closes the connection, idle ones are
--- pinged, any byte counts as alive, and a receiver checks that its PONG came.
+-- Promise 10, liveness: a dead peer is found. An overdue reply closes the connection, idle connections are pinged, any
+-- byte counts as alive, and a receiver checks that its PONG came.
 
 local redio = require "redio"
 local server = require "spec.support.server"
@@ -81,7 +81,7 @@ describe("Promise 10, liveness:", function()
         end)
       end)
 
-      it("while replies are pending all who wait are told in time, and the connection is closed", function()
+      it("while replies are pending all waits end in time, and the connection is closed", function()
         way(function(url, die)
           local redis = it_needs:client(url, { timeout = 0.2, retry = false })
           check.within(10, function()
@@ -189,7 +189,7 @@ describe("Promise 10, liveness:", function()
     local LARGE = ("x"):rep(32 * 1024 * 1024)
     local line, redis
 
-    -- A connection whose peer does not read until `release()`.
+    -- A connection to a peer that does not read until `release()`.
     local function dammed(timeout)
       line = it_needs:proxy()
       redis = it_needs:client(line.url, { timeout = timeout, retry = false })
@@ -288,7 +288,7 @@ describe("Promise 10, liveness:", function()
     end)
   end)
 
-  it("a receiver whose consumer stopped is full, not dead", function()
+  it("a receiver with a consumer that stopped is full, not dead", function()
     local redis = it_needs:client(server.shared().url, { health_check_interval = INTERVAL, queue_limit = 10 })
     check.within(10, function()
       local receiver = redis:pubsub "spec:p10:full":connect()

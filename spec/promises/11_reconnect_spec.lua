@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Promise 11, reconnect: with exponential backoff, full jitter and a cap. User, database, name and
--- subscriptions are as they were before any user command goes out, and a receiver that resubscribes
--- gets one notice of each gap.
+-- Promise 11, reconnect: with exponential backoff, full jitter and a cap. User, database, name and subscriptions are
+-- restored before any user command goes out, and a receiver that resubscribes gets one notice of each gap.
 
 local uv = require "luv"
 local redio = require "redio"

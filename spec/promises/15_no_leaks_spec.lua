@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Promise 15, no leaks: however a connection ends, afterwards there are the same descriptors, the same
--- handles of the loop, the same entries in Lua's registry, and as much memory as before.
+-- Promise 15, no leaks: however a connection ends, afterwards the process has the same descriptors, the same handles of
+-- the loop, the same entries in Lua's registry, and as much memory as before.
 
 local redio = require "redio"
 local server = require "spec.support.server"
@@ -41,7 +41,7 @@ describe("Promise 15, no leaks:", function()
           group[j] = function() round(i + j) end
         end
         redio.gather((table.unpack or unpack)(group)) -- luacheck: ignore unpack
-        if i % 100 < together then process.collect() end -- what only finalizers close
+        if i % 100 < together then process.collect() end -- some are closed by finalizers only
       end
       if tidy then tidy() end
       settle()
@@ -49,11 +49,15 @@ describe("Promise 15, no leaks:", function()
     check.within(60, function()
       run(WARM_UP)
       local before, lua, resident
-      -- What leaks grows every time; what the allocator keeps does not.
+      -- A leak grows every time. Memory that the allocator keeps does not.
       for _ = 1, 3 do
         before = process.holdings()
         run(rounds)
-        local after = process.holdings()
+        local after
+        check.eventually(function() -- on a busy machine the last ones take longer to close
+          after = process.holdings()
+          return after.descriptors <= before.descriptors and after.handles <= before.handles
+        end)
         for _, what in ipairs { "descriptors", "handles", "registry" } do
           assert.is_true(after[what] <= before[what],
             ("%s: %d, then %d after %d rounds"):format(what, before[what], after[what], rounds))
@@ -106,7 +110,7 @@ describe("Promise 15, no leaks:", function()
     end)
   end)
 
-  it("refused: nobody listens there", function()
+  it("refused: nothing listens there", function()
     local closed_port = server.free_port()
     compare(ROUNDS, 10, function()
       local redis = new(("redis://127.0.0.1:%d/"):format(closed_port), { retry = false })
@@ -195,7 +199,7 @@ describe("Promise 15, no leaks:", function()
     end)
   end)
 
-  it("dropped: clients, handles, receivers and their views that nobody closed", function()
+  it("dropped: clients, handles, receivers and their views that were not closed", function()
     compare(ROUNDS / 2, 10, function(i)
       local redis = new()
       redis():ping():await()

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Promise 21: what cannot be paired with its reply inside MULTI is refused there, before a byte of it is
--- sent. (A real server desynchronises on some of these.)
+-- Promise 21, refused in MULTI: a command that cannot be paired with its reply inside MULTI is refused there, before a
+-- byte of it is sent. (A real server desynchronises on some of these.)
 
 local server = require "spec.support.server"
 local check = require "spec.support.check"
@@ -60,7 +60,7 @@ describe("Promise 21, refused inside MULTI:", function()
           assert.are.same({ "b" }, (db:get("spec:p21"):exec():await()), name)
           db:close()
         end
-        -- everyone else's replies are still their own
+        -- other callers still get their own replies
         assert.are.equal("paired", (redis():echo "paired":await()))
       end)
     end)

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- A line of more than 64 KiB was a protocol error, although servers send such: a script's error ended the connection
--- that everybody shares, and a monitor died of any command of that size anywhere on the server.
+-- A line of more than 64 KiB was a protocol error, although servers send such lines. A script's error ended the shared
+-- connection, and a monitor died of any command of that size anywhere on the server.
 
 local redio = require "redio"
 local core = require "redio.core"

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- A map was built as a table, thrown away when its last key was none that a table can have, and built again as a list
--- of pairs: of maps within maps at each level twice, so that 334 bytes took seconds. Errors among the values were
--- remembered once for each time; and of equal keys the last value was given to a decoder as often as the key came.
+-- A map was built as a table, thrown away when its last key could not be a table's key, and built again as a list of
+-- pairs. Maps within maps were built twice at each level, so that 334 bytes took seconds. Errors among the values were
+-- recorded once for each time. Of equal keys a decoder got the last value as often as the key came.
 
 local redio = require "redio"
 local core = require "redio.core"

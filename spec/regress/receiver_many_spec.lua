@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Ten thousand of everything: subscribing to as many channels at once failed on LuaJIT, and what was done for each of
--- many waiters, views or unsubscriptions took time with the square of their number.
+-- Ten thousand of each: subscribing to as many channels at once failed on LuaJIT, and the work for each of many
+-- waiters, views or unsubscriptions took time with the square of their number.
 
 local redio = require "redio"
 local server = require "spec.support.server"

@@ -159,7 +159,7 @@ describe("what waits is not collected:", function()
   end)
 end)
 
-describe("what nobody waits on and nobody refers to is collected:", function()
+describe("without waits and without references it is collected:", function()
   local it_needs = fixtures.new()
 
   after_each(function()

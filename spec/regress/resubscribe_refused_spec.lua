@@ -44,7 +44,7 @@ describe("a receiver that resubscribes", function()
       local gaps = 0
       local receiver = redis:pubsub("secret"):resubscribe(function() gaps = gaps + 1 end):connect()
       local tasks = start(receiver, "secret")
-      -- the server ends the connection of whoever has subscribed to what he may not any more
+      -- the server ends the connection of a subscriber that has lost its right
       one:cli("acl", "setuser", "reader", "resetchannels", "&public")
       assert_raise("NoPermissionError", tasks)
       redio.sleep(0.2)

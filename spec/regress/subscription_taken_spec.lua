@@ -119,7 +119,7 @@ describe("a subscription that the server takes away", function()
         end)
       end)
 
-      it("is subscribed again with the next wait when nobody waits", function()
+      it("is subscribed again with the next wait when none waits", function()
         check.within(10, function()
           local gaps = 0
           local receiver = redis:pubsub():ssubscribe("s"):resubscribe(function() gaps = gaps + 1 end):connect()

@@ -1,10 +1,11 @@
 -- SPDX-License-Identifier: MIT
--- The seeded random driver: coroutines at every kind of work, through the fault proxy, against a server that is
--- killed, paused and restarted. Each request carries a mark of its own, and its reply must be made of it; each
--- request ends exactly once; in the end nothing is in use and nothing is left. The same over TLS, when asked for.
+-- The seeded random driver of promises/chaos_spec.lua and `make chaos`. Coroutines do work of every kind, through the
+-- fault proxy, against a server that is killed, paused and restarted. Each request carries a mark of its own, and its
+-- reply must be made of it. Each request ends exactly once. At the end nothing is in use and nothing is left. All of it
+-- runs over TLS on request.
 --
--- What is chosen depends on the seed alone: every worker, every request and the maker of faults draw from
--- generators of their own. When things happen depends on the machine.
+-- Every choice depends on the seed alone: each worker, each request and the maker of faults have generators of their
+-- own. The times depend on the machine.
 
 local redio = require "redio"
 local uv = require "luv"
@@ -22,7 +23,7 @@ local M = {}
 local WORKERS = 50
 local LONGEST = 20 -- seconds; whatever has not ended by then, with the server well, never will
 
--- What the clients have in common: times short enough for a run of some seconds.
+-- Options of all clients: times short enough for a run of some seconds.
 local COMMON = {
   timeout = 1, connect_timeout = 1, pool_timeout = 1, health_check_interval = 0.3, max_connections = 16,
   retry = { max = 3, base = 0.01, cap = 0.1 },
@@ -75,7 +76,7 @@ end
 
 local EXPECTED = { "ConnectionError", "PoolClosedError", "LoadingError" }
 
--- Whether this is how a request may end in a world like that.
+-- True for an error that this world may cause.
 local function is_expected(world, job, err)
   for _, kind in ipairs(EXPECTED) do
     if redio.errors.is(err, kind) then
@@ -125,7 +126,7 @@ local function settle(world, job, ok, got, expected)
   job.open = {}
 end
 
--- Runs in a task that never ends, so that whoever resumes it once more is noticed.
+-- Runs in a task that never ends, so that a second resume is noticed.
 local function perform(world, job)
   job.begun = true
   settle(world, job, pcall(job.run, job))
@@ -369,7 +370,7 @@ local function line(title, list)
   return ("  %-13s %s\n"):format(title, table.concat(words, ", "))
 end
 
---- What happened, as text.
+--- The report as text.
 function M.summary(report)
   local out = {}
   for _, name in ipairs(sorted(report.work)) do

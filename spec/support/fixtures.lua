@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
---- What one test sets up - clients, servers, proxies, peers - and takes down again, newest first.
+-- The clients, servers, proxies and fakes of one test: made on request, and taken down after it, newest first.
 
 local uv = require "luv"
 local redio = require "redio"

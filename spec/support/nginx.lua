@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- A real nginx with its Lua module, as tools/nginx.sh unpacks it, on a private directory and a unix socket. It ends
--- when stopped, and with the process that started it. Requests are sent by coroutines of this process.
+-- A real nginx with its Lua module, as tools/nginx.sh unpacks it, in a private directory, at a unix socket. It ends
+-- when it is stopped, and with the process that started it. Coroutines of this process send requests.
 
 local assert = require "luassert"
 local lua_version = require "redio.base.lua_version"
@@ -20,7 +20,7 @@ local PACKAGES = HERE .. "/build/nginx"
 
 local available, reason
 
---- Whether there is one; fetched and built when this is first asked.
+--- True if there is one. The first call fetches and builds it.
 ---@return boolean
 ---@return string? reason
 function M.available()
@@ -55,7 +55,7 @@ local function read(path)
   return text
 end
 
--- What every program of a location begins with: clients by name, made once per worker.
+-- The module "shared", which every program of a location loads first: clients by name, made once per worker.
 local SHARED = [[
 local lua_version = require "redio.base.lua_version"
 local redio = require "redio"
@@ -100,7 +100,7 @@ local function other_modules()
   return list
 end
 
--- What every configuration here has beside its own directives: outside of all blocks, and within http.
+-- The directives of every configuration: outside of all blocks, and within http.
 local MAIN = [[
 daemon off;
 master_process off;
@@ -136,8 +136,8 @@ http {
 }
 ]]
 
--- A whole configuration of somebody's, which listens where it can be asked, and finds in `prefix` what an nginx with a
--- LuaJIT of its own finds in that one's directory.
+-- A whole nginx.conf, made to listen at the unix socket. It finds in `prefix` what an nginx with a LuaJIT of its own
+-- finds in that LuaJIT's directory.
 local function whole_configuration(text, prefix)
   local lua, c = prefix .. "/share/lua/5.1/", ('lua_package_cpath "%s/lib/lua/5.1/?.so;;";\n'):format(prefix)
   text = text:gsub("\nhttp {\n", function(line)
@@ -192,7 +192,7 @@ function M.start(options)
   return self
 end
 
---- What it has logged so far.
+--- The text of its log so far.
 function Nginx:log()
   return read(self.dir .. "/error.log")
 end
@@ -239,7 +239,7 @@ function M.with(options, fn)
   if not options.may_log then assert.same({}, errors) end
 end
 
--- What several specs ask ----------------------------------------------------------------------------------
+-- Shared by several specs ---------------------------------------------------------------------------------
 
 --- Directives (`http`) by which a request ends when its client hangs up.
 M.ABORTS = "lua_check_client_abort on; init_by_lua_block { require 'redio' }"

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What this process holds: descriptors, handles of the loop, entries of the registry, memory.
+-- The holdings of this process: descriptors, handles of the loop, entries of the registry, memory.
 
 local uv = require "luv"
 

@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- A TCP proxy that makes faults, in the luv loop of the spec itself. Bytes go "up", from the client to
--- the server, and "down". What is to go wrong is set per direction, in `proxy.up` and `proxy.down`, at
--- any time, for all connections:
+-- A TCP proxy that makes faults, in the luv loop of the spec itself. Bytes go "up", from the client to the server, and
+-- "down". The faults are set per direction, in `proxy.up` and `proxy.down`, at any time, for all connections:
 --
 --   delay = seconds     each byte arrives that much later
 --   chunk = n           pieces of n bytes, each in a read of its own
@@ -79,7 +78,7 @@ function Flow:_end()
   end
 end
 
--- What may be written now: the first piece, shortened as the faults say; nil when nothing may.
+-- The piece that may be written now, shortened as the faults say; nil if none may.
 function Flow:_take()
   local first = self._queue[1]
   if not first or self._writing or self.faults.hold then

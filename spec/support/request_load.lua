@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Many coroutines at work, with the pairing oracle: every request carries a mark of its own, and its reply must
--- be made of it. Some are cancelled on the way. What came of it all is counted.
+-- A load of random requests by many coroutines, with the pairing oracle: each request carries a mark of its own, and
+-- its reply must be made of it. Some are cancelled on the way. The report counts how they ended.
 
 local uv = require "luv"
 local redio = require "redio"
@@ -101,7 +101,7 @@ local function settle(report, job, ok, got, expected)
   report.ends[kind] = (report.ends[kind] or 0) + 1
 end
 
--- Runs in a task of its own, which never ends: so that whoever resumes it once more is noticed.
+-- Runs in a task of its own, which never ends, so that a second resume is noticed.
 local function perform(report, job, redis, random, options)
   report.begun = report.begun + 1
   local db = redis()

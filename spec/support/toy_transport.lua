@@ -91,7 +91,7 @@ local function new(serve)
 
   transport.defer_finalizer = transport.defer
 
-  -- Sockets. What came while nobody reads is kept in order, and an end stands behind it.
+  -- Sockets. Bytes that come while a socket is not read are kept in order, and the end behind them.
 
   function transport.connect(address, done)
     local attempt = {}
@@ -143,7 +143,7 @@ local function new(serve)
     return 0
   end
 
-  function Socket.counts() end -- (what it waits for is among the functions that are ready, or will never come)
+  function Socket.counts() end -- (its bytes are among the functions that are ready, or never come)
 
   function Socket:close()
     self._closed, self._on_data = true, nil

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What a caller gets for the bytes of a server, however they arrive: each case of
--- spec/support/resp_cases.lua through the real client, whole, byte by byte and at every two-way split.
+-- The values that a caller gets for a server's bytes, in whatever pieces these arrive. Each case of
+-- spec/support/resp_cases.lua goes through the real client whole, byte by byte, and split in two at every place.
 
 local redio = require "redio"
 local fake = require "spec.support.fake"

@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
--- A request whose client hangs up ends wherever it waits: also while a light thread writes, beside the one that reads,
--- a chain that is longer than what is written at once. Each client waits until its request has begun: nginx itself does
--- not notice one that has hung up before its request was read (docs/nginx.md).
+-- Aborts in nginx: a request ends when its client hangs up, wherever it waits, and leaves nothing to the next one. It
+-- also ends while a light thread writes a chain longer than one write, beside the thread that reads. Most clients here
+-- wait until their request has begun: nginx does not notice one that hangs up before its request was read
+-- (docs/nginx.md).
 
 local redio = require "redio"
 local check = require "spec.support.check"
@@ -49,7 +50,7 @@ local function begin(web, first, last)
   return pipes
 end
 
--- Whether more has come than a login takes.
+-- True once more bytes have come than those of a login.
 local function is_under_way(between)
   for _, connection in ipairs(between.connections) do
     if not connection.closed and connection.up.passed > 64 * 1024 then return true end
@@ -57,7 +58,7 @@ local function is_under_way(between)
   return false
 end
 
-describe("In nginx a request whose client hangs up ends", function()
+describe("In nginx a request ends when its client hangs up", function()
   if nginx.missing() then return pending(nginx.missing()) end
 
   for what, length in pairs { ["in a short chain"] = 300, ["in a long one"] = 10000 } do

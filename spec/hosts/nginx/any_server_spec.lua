@@ -30,12 +30,12 @@ local function query_of(url, options)
   return table.concat(parts, "&")
 end
 
--- Logs in by a request. A worker that spins answers nobody any more, which is said once: of the request that it
--- happened to.
+-- Logs in by a request. A worker that spins answers no request any more. Only the request that made it spin is
+-- reported as lost.
 local function asking(web)
   local lost = false
   return function(url, options)
-    if lost then return "(nginx answers nobody)" end
+    if lost then return "(nginx does not answer)" end
     local ok, status, body = pcall(redio.with_timeout, 10, web.get, web, "/?" .. query_of(url, options))
     if ok and status == 200 then return body end
     lost = not ok

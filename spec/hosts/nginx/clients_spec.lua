@@ -40,7 +40,7 @@ describe("Clients in nginx", function()
         for i = 1, 50 do
           assert.same(tostring(i), select(2, web:get("/?id=" .. i)))
         end
-        assert.same(at_first + 2, info(own, "stats", "total_connections_received")) -- one of them is who asks
+        assert.same(at_first + 2, info(own, "stats", "total_connections_received")) -- one of them is redis-cli's
         for _ = 1, 3 do
           web:get_all(60, "/?id=%")
         end

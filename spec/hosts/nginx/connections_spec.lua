@@ -23,7 +23,7 @@ describe("In nginx", function()
         assert.same(i .. "\n", body)
       end
       local after = tonumber(own:cli("info", "stats"):match "total_connections_received:(%d+)")
-      assert.same(2, after - before) -- one of them is who asks
+      assert.same(2, after - before) -- one of them is redis-cli's
       local _, body = web:get "/stats"
       assert.same("1 1 0\n", body)
     end)
@@ -115,7 +115,7 @@ describe("In nginx", function()
     own:stop()
   end)
 
-  it("those who wait for a connection get one when it comes free", function()
+  it("a wait for a connection ends when one comes free", function()
     nginx.with({ locations = { ["/"] = [[
       local redis = shared("here", os.getenv "REDIS_URL", { max_connections = 2 })
       local tasks, most = {}, 0
@@ -164,7 +164,7 @@ describe("In nginx", function()
     own:stop()
   end)
 
-  it("a reply that nobody asked for ends the connection", function()
+  it("a stray reply ends the connection", function()
     local fake = fakes.start(function(conn, words)
       conn:write(words[1]:upper() == "ECHO" and "$1\r\nx\r\n+more\r\n" or "$1\r\ny\r\n")
     end)

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What docs/nginx.md shows, in a real nginx: redio is installed as it says, its files and its nginx.conf are taken as
--- they are (but for their directories), and each program of its other blocks is a content handler there.
+-- docs/nginx.md in a real nginx: redio is installed as the page says, its files and its nginx.conf are taken as they
+-- are (but for their directories), and each program of its other blocks is a content handler there.
 
 local redio = require "redio"
 local nginx = require "spec.support.nginx"

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Tasks in nginx by the ten thousand: the time that they take grows with their number, and not with its square.
+-- Tasks in nginx by the ten thousand take a time that grows with their number, and not with its square.
 
 local redio = require "redio"
 local nginx = require "spec.support.nginx"

@@ -85,7 +85,7 @@ describe("Clients in nginx", function()
       one:close()
       redis:pubsub("d"):connect()
       ngx.print(said, " ", redis():echo("x"):await(), " ", redis:stats().receivers)]] }, function(web)
-      for _ = 1, 2 do -- (what the first request has left open is closed with it)
+      for _ = 1, 2 do -- (connections that the first request has left open are closed with it)
         assert.same("ConnectionError max_receivers 2 x 2", select(2, web:get "/"))
       end
     end, { may_log = true })
@@ -137,7 +137,7 @@ describe("Clients in nginx", function()
       end)
     end)
 
-    it("and are aborted stand in nobody's way", function()
+    it("and are aborted stand in no other's way", function()
       with_nginx({ ["/block"] = new(1) .. 'redis():blpop("nothing", 0.5):await()', ["/"] = new(1) .. [[
         ngx.print(redis():echo("served"):await())]] }, function(web)
         local block = redio.spawn(web.get, web, "/block")
@@ -184,7 +184,7 @@ describe("Clients in nginx", function()
     end)
   end)
 
-  describe("whose handles were dropped with state", function()
+  describe("with handles that were dropped with state", function()
     it("have their places back, although nothing else makes the collector run", function()
       with_nginx({ ["/"] = [[
         local redis = redio.Redis(os.getenv "REDIS_URL", { max_connections = 4, pool_timeout = 10 })

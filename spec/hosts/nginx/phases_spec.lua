@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Phases of nginx: redio waits in each that may wait, and says so in each that may not.
+-- The phases of nginx: a call waits in each that may wait, and raises a clear error in each that may not.
 
 local redio = require "redio"
 local certificates = require "spec.support.certificates"

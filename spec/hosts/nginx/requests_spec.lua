@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Work of every kind in a request: the quickstart, long chains, and thousands of requests, whose memory does not grow.
+-- Work of every kind in a request: the quickstart, long chains, and thousands of requests without growth of memory.
 
 local redio = require "redio"
 local nginx = require "spec.support.nginx"

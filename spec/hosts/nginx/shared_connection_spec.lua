@@ -17,7 +17,7 @@ describe("In nginx", function()
       locations["/after"] = nginx.AFTER
       locations["/connections"] = SHARED .. "ngx.print((redis():client_list():await():gsub('[^\\n]*\\n', 'c')))"
       nginx.with({ url = own.url, may_log = true, http = nginx.ABORTS, locations = locations }, function(web)
-        web:get "/connections" -- whose client is for other requests, too
+        web:get "/connections" -- makes the client, which other requests use, too
         fn(web, own)
         assert.same(nginx.CLEAN, select(2, web:get "/after"))
       end)
@@ -73,7 +73,7 @@ describe("In nginx", function()
       end)
     end)
 
-    it("who runs out of time leaves his place, and the connection goes on", function()
+    it("a request that runs out of time leaves its place, and the connection goes on", function()
       beside({ ["/"] = ECHO, ["/hurry"] = SHARED .. [[
         local ok, err = pcall(function() return redis():timeout(0.05):echo("hurry"):await() end)
         ngx.print(ok and "in time" or err.kind .. " " .. err.sent)]] }, function(web, own)
@@ -91,7 +91,7 @@ describe("In nginx", function()
       end)
     end)
 
-    it("an overdue reply ends it, and tells everyone", function()
+    it("an overdue reply ends it, and is told to all requests", function()
       beside({ ["/"] = ECHO, ["/one"] = SHARED .. [[
         ngx.update_time()
         local start = ngx.now()

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What a connection is left with in nginx never reaches another request; and much of everything at once, where LuaJIT
--- has 8,000 places.
+-- The state that a request leaves on a connection in nginx never reaches another request. And more than 8,000 values,
+-- LuaJIT's limit, of each kind at once.
 
 local redio = require "redio"
 local nginx = require "spec.support.nginx"

@@ -1,10 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- Tasks in nginx: cancelled wherever they wait; and what is left of those whose request or light thread has ended.
+-- Tasks in nginx are cancelled wherever they wait. The end of their request, or of a light thread, leaves nothing of
+-- them.
 
 local redio = require "redio"
 local nginx = require "spec.support.nginx"
 
--- (What has a finalizer, as nginx's semaphores have, goes with the second collection, and what it held with the next.)
+-- (The second collection frees an object with a finalizer, such as nginx's semaphores, and the next one its
+-- references.)
 local MEMORY = [[
   for _ = 1, 4 do collectgarbage() end
   ngx.print(collectgarbage "count")]]

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Timeouts in nginx: of one await, of several, of options; each is raised in time and leaves its connection clean.
+-- Timeouts in nginx: of one await, of several, and by options. Each is raised in time and leaves its connection clean.
 
 local nginx = require "spec.support.nginx"
 local server = require "spec.support.server"
@@ -9,7 +9,7 @@ describe("In nginx", function()
   if nginx.missing() then return pending(nginx.missing()) end
 
   describe("time runs out", function()
-    -- What each program raises, and the server's list of clients afterwards.
+    -- Runs a program. Returns its error and its seconds, and checks that no client is left blocked.
     local function raises(program, options)
       local own = server.start()
       local said

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- TLS in nginx is nginx's own.
+-- TLS in nginx, which is nginx's own.
 
 local certificates = require "spec.support.certificates"
 local nginx = require "spec.support.nginx"
