@@ -23,16 +23,17 @@ describe("Promise 15, no leaks:", function()
     it_needs:clear()
   end)
 
-  -- Lets what was closed go, and what is collected close what it held.
-  local function settle()
+  -- Waits until closed handles are gone, and collected objects have closed theirs. `tidy`, if given, is called each
+  -- time: a connection may become idle only now.
+  local function settle(tidy)
     for _ = 1, 3 do
+      if tidy then tidy() end
       process.collect()
       redio.sleep(0.01)
     end
   end
 
-  -- Runs `round(i)` so often, `together` at a time, and compares what the process holds with what it held
-  -- after some rounds; `tidy`, if given, is called before each look.
+  -- Runs `round(i)` so often, `together` at a time, and compares the process's holdings with those after some rounds.
   local function compare(rounds, together, round, tidy)
     local function run(count)
       for i = 1, count, together do
@@ -43,8 +44,7 @@ describe("Promise 15, no leaks:", function()
         redio.gather((table.unpack or unpack)(group)) -- luacheck: ignore unpack
         if i % 100 < together then process.collect() end -- some are closed by finalizers only
       end
-      if tidy then tidy() end
-      settle()
+      settle(tidy)
     end
     check.within(60, function()
       run(WARM_UP)
@@ -55,6 +55,7 @@ describe("Promise 15, no leaks:", function()
         run(rounds)
         local after
         check.eventually(function() -- on a busy machine the last ones take longer to close
+          settle(tidy)
           after = process.holdings()
           return after.descriptors <= before.descriptors and after.handles <= before.handles
         end)
