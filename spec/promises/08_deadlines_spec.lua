@@ -135,8 +135,8 @@ describe("Promise 8: deadlines.", function()
   end
 
   local function assert_on_time(seconds, due, fired)
-    assert.is_true(seconds >= due - 0.002 and seconds <= math.max(due, fired) + LATE, ("after %.3f s, when a timer took "
-      .. "%.3f s"):format(seconds, fired))
+    local is_on_time = seconds >= due - 0.002 and seconds <= math.max(due, fired) + LATE
+    assert.is_true(is_on_time, ("after %.3f s, when a timer took %.3f s"):format(seconds, fired))
   end
 
   -- Awaits INCR, which must time out; returns the error.

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What every driver of a connection does, as one list for all of them (spec/unit/drivers_spec.lua). It runs in the spec's
--- own loop and in nginx.
+-- What every driver of a connection does, as one list for all of them (spec/unit/drivers_spec.lua). It runs in the
+-- spec's own loop and in nginx.
 
 local command = require "redio.command"
 local core = require "redio.core"

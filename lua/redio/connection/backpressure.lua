@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Write backpressure. At `max_queued_bytes` the core refuses chains ("full"). Callers wait here, first in first out, until
--- there is room.
+-- Write backpressure. At `max_queued_bytes` the core refuses chains ("full"). Callers wait here, first in first out,
+-- until there is room.
 
 local core = require "redio.core"
 local link = require "redio.connection"
