@@ -16,44 +16,64 @@ local PATIENT = { connect_timeout = false } -- behind other specs a collection m
 local WAITS = {
   ["a reply on the shared connection"] = function(it, hear)
     local line = it:proxy()
-    return function() line:release() end, function()
+    local released = false -- (a busy machine may come to the wait only afterwards)
+    return function()
+      released = true
+      line:release()
+    end, function()
       local redis = redio.Redis(line.url)
       redis():ping():await()
-      line.down.hold = true
+      line.down.hold = not released
       hear(redis():echo("heard"):await())
     end
   end,
   ["a chain"] = function(it, hear)
     local line = it:proxy()
-    return function() line:release() end, function()
+    local released = false -- (a busy machine may come to the wait only afterwards)
+    return function()
+      released = true
+      line:release()
+    end, function()
       local redis = redio.Redis(line.url)
       redis():ping():await()
-      line.down.hold = true
+      line.down.hold = not released
       hear(redis():ping():ping():echo("heard"):replies()[1])
     end
   end,
   ["a connection that is being made"] = function(it, hear)
     local line = it:proxy()
-    line.down.hold = true
-    return function() line:release() end, function()
+    line.down.hold = not released
+    local released = false -- (a busy machine may come to the wait only afterwards)
+    return function()
+      released = true
+      line:release()
+    end, function()
       hear(redio.Redis(line.url, PATIENT)():echo("heard"):await())
     end
   end,
   ["on_connect"] = function(it, hear)
     local line = it:proxy()
-    return function() line:release() end, function()
+    local released = false -- (a busy machine may come to the wait only afterwards)
+    return function()
+      released = true
+      line:release()
+    end, function()
       hear(redio.Redis(line.url, { connect_timeout = false, on_connect = function(db)
-        line.down.hold = true
+        line.down.hold = not released
         db:ping():await()
       end })():echo("heard"):await())
     end
   end,
   ["a second try after a loss"] = function(it, hear)
     local line = it:proxy()
-    return function() line:release() end, function()
+    local released = false -- (a busy machine may come to the wait only afterwards)
+    return function()
+      released = true
+      line:release()
+    end, function()
       local redis = redio.Redis(line.url)
       redis():ping():await()
-      line.down.hold = true
+      line.down.hold = not released
       redio.spawn(function()
         redio.sleep(0.01)
         line:cut()
@@ -95,9 +115,13 @@ local WAITS = {
   end,
   ["a transaction"] = function(it, hear)
     local line = it:proxy()
-    return function() line:release() end, function()
+    local released = false -- (a busy machine may come to the wait only afterwards)
+    return function()
+      released = true
+      line:release()
+    end, function()
       hear(redio.Redis(line.url):transaction("spec:p27", function(db)
-        line.down.hold = true
+        line.down.hold = not released
         db:echo("heard")
       end)[1])
     end
@@ -113,20 +137,28 @@ local WAITS = {
   end,
   ["a script"] = function(it, hear)
     local line = it:proxy()
-    return function() line:release() end, function()
+    local released = false -- (a busy machine may come to the wait only afterwards)
+    return function()
+      released = true
+      line:release()
+    end, function()
       local redis = redio.Redis(line.url)
       redis():ping():await()
-      line.down.hold = true
+      line.down.hold = not released
       hear(redis:script("return ARGV[1]")({}, { "heard" }))
     end
   end,
   ["an iterator"] = function(it, hear)
     local line = it:proxy()
     it:client(server.shared().url)():del("spec:p27:set"):sadd("spec:p27:set", "heard"):await()
-    return function() line:release() end, function()
+    local released = false -- (a busy machine may come to the wait only afterwards)
+    return function()
+      released = true
+      line:release()
+    end, function()
       local redis = redio.Redis(line.url)
       redis():ping():await()
-      line.down.hold = true
+      line.down.hold = not released
       for member in redis:sscan("spec:p27:set") do
         hear(member)
       end
@@ -156,11 +188,15 @@ local WAITS = {
   end,
   ["a deadline that does not strike"] = function(it, hear)
     local line = it:proxy()
-    return function() line:release() end, function()
+    local released = false -- (a busy machine may come to the wait only afterwards)
+    return function()
+      released = true
+      line:release()
+    end, function()
       hear(redio.with_timeout(50, function()
         local redis = redio.Redis(line.url)
         redis():ping():await()
-        line.down.hold = true
+        line.down.hold = not released
         return (redis():timeout(50):echo("heard"):await())
       end))
     end
@@ -175,10 +211,14 @@ local WAITS = {
   end,
   ["the close of a client"] = function(it, hear)
     local line = it:proxy()
-    return function() line:release() end, function()
+    local released = false -- (a busy machine may come to the wait only afterwards)
+    return function()
+      released = true
+      line:release()
+    end, function()
       local redis = redio.Redis(line.url)
       redis():ping():await()
-      line.down.hold = true
+      line.down.hold = not released
       redio.spawn(function()
         redis():ping():await()
       end)

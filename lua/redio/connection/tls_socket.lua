@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- A socket with TLS over one without. It has the same methods, with plaintext on this side of them. It serves transports
--- that have no TLS of their own. redio.tls is loaded with the first client that asks for TLS.
+-- A socket with TLS over one without. It has the same methods, with plaintext on this side of them. It serves
+-- transports that have no TLS of their own. redio.tls is loaded with the first client that asks for TLS.
 
 local M = {}
 
