@@ -273,13 +273,9 @@ end
 
 -- busy and idle -------------------------------------------------------------------------------------------
 
-function Loop:_count(counts)
-  set_busy(self, counts)
-  if self.socket then self.socket:counts(counts) end
-end
-
 function Loop:_wake_up()
-  self:_count(true)
+  set_busy(self, true)
+  if self.socket then self.socket:counts(true) end
   self.active_at = self.transport.now()
   self.liveness:busy()
 end
@@ -292,7 +288,8 @@ end
 function Loop:_settle()
   if self.lost or not self.was_ready or self.flushing then return end
   if not core_rest(self.core) or self.hold then return end
-  self:_count(false)
+  set_busy(self, false)
+  self.socket:counts(false)
   self:close_if_drained()
 end
 
@@ -302,7 +299,10 @@ function Loop:keep(holder)
     if not self.pumping then self:_settle() end -- (else at the end of the read)
     return
   end
-  if not is_busy(self) then self:_count(true) end
+  if not is_busy(self) then
+    set_busy(self, true)
+    self.socket:counts(true)
+  end
   self.liveness:busy()
 end
 
