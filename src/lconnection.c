@@ -45,8 +45,9 @@ static int lconnection_event(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
   int event = luaL_checkoption(L, 2, NULL, redio_event_names);
   if (redio_connection_event(c, (redio_event)event))
-    return 0;
-  lua_pushstring(L, redio_state_names[c->state]);
+    lua_pushnil(L);
+  else
+    lua_pushstring(L, redio_state_names[c->state]);
   return 1;
 }
 
