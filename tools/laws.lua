@@ -197,10 +197,12 @@ end
 
 -- Layers ----------------------------------------------------------------------------------------
 
--- The binding: what begins with an l, and compat.h.
-local binding = setmetatable({}, { __index = function(_, name)
-  return name == "compat.h" or name:find("^l%w+%.[ch]$") ~= nil
-end })
+-- The binding: compat.h, and the files that the Makefile lists.
+local binding = { ["compat.h"] = true }
+for name in (read("Makefile"):match("\nBINDING = ([^\n]+)") or ""):gmatch("%S+") do
+  binding[name .. ".c"], binding[name .. ".h"] = true, true
+end
+
 -- No socket, no clock, no thread, no locale: what is left of the standard library.
 local pure_headers = set([[assert.h errno.h float.h inttypes.h limits.h math.h stdarg.h stdbool.h
   stddef.h stdint.h stdio.h stdlib.h string.h]])
@@ -228,13 +230,19 @@ local function check_include(path, number, header, quotes)
   end
 end
 
-for _, path in ipairs(files("src", "*.c", "*.h")) do
+-- Calls `act` for each header that a C file includes.
+local function each_include(path, act)
   for number, line in ipairs(code_lines(path)) do
     local quotes, header = line:match('^%s*#%s*include%s*([<"])([^>"]+)')
     if header then
-      check_include(path, number, header, quotes)
+      act(path, number, header, quotes)
     end
   end
+end
+
+local sources = files("src", "*.c", "*.h")
+for _, path in ipairs(sources) do
+  each_include(path, check_include)
 end
 
 local hosts = set("luv uv ngx")
@@ -282,7 +290,8 @@ local function requires(path)
   local list = {}
   for number, line in ipairs(code_lines(path)) do
     local required = line:match("require[%s(]*[\"'](redio[%w_.]*)[\"']")
-    list[#list + 1] = required and path_of(required) and { path = path_of(required), line = number }
+    list[#list + 1] = required and path_of(required)
+      and { path = path_of(required), place = path .. ":" .. number }
   end
   return list
 end
@@ -297,20 +306,20 @@ for _, path in ipairs(files("lua/redio", "*.lua")) do
     for _, required in ipairs(requires(path)) do
       local other = layer_of(required.path)
       if (order[other] or 0) > (order[layer] or 0) then
-        breach(down, path .. ":" .. required.line, "%s lies above %s", other, layer)
+        breach(down, required.place, "%s lies above %s", other, layer)
       end
     end
   end
 end
 
--- Circles among files: `edges(path)` is a list of {path, line}.
+-- Circles among files: `edges(path)` is a list of {path, place}.
 local function find_circles(law, paths, edges)
   local state = {}
   local function visit(path)
     state[path] = "open"
     for _, edge in ipairs(edges(path)) do
       if state[edge.path] == "open" and edge.path ~= path then
-        breach(law, path .. ":" .. edge.line, "%s comes back to %s", edge.path, path)
+        breach(law, edge.place, "%s comes back to %s", edge.path, path)
       elseif not state[edge.path] then
         visit(edge.path)
       end
@@ -326,12 +335,89 @@ end
 
 find_circles("no circle", files("lua/redio", "*.lua"), requires)
 
+-- NAME.c and NAME.h of src/ count as one file.
+local function name_of(path)
+  return base(path):match("^[^.]+")
+end
+
+-- For each name, what its files include: a list of {path, place}.
+local included, names = {}, {}
+for _, path in ipairs(sources) do
+  local name = name_of(path)
+  if not included[name] then
+    included[name], names[#names + 1] = {}, name
+  end
+  each_include(path, function(_, number, header, quotes)
+    if quotes == '"' and name_of(header) ~= name then
+      table.insert(included[name], { path = name_of(header), place = path .. ":" .. number })
+    end
+  end)
+end
+
+find_circles("no circle", names, function(name)
+  return included[name] or {}
+end)
+
+-- Headers ---------------------------------------------------------------------------------------
+
+local words = {} -- by path, how often each stands there
+local function words_of(path)
+  if not words[path] then
+    words[path] = {}
+    for _, line in ipairs(code_lines(path)) do
+      for word in line:gmatch("[%a_][%w_]*") do
+        words[path][word] = (words[path][word] or 0) + 1
+      end
+    end
+  end
+  return words[path]
+end
+
+local function is_defined(path, name)
+  for _, f in ipairs(functions(path)) do
+    if f.name == name then
+      return true
+    end
+  end
+  for _, line in ipairs(code_lines(path)) do
+    if line:find("^%a[^(]-%f[%w_]" .. name .. "%f[^%w_]%s*[%[=;]") and not line:find("^extern") then
+      return true
+    end
+  end
+  return false
+end
+
+-- Uses in the header itself are those of inline functions.
+local function is_used(name, header)
+  for _, path in ipairs(sources) do
+    if name_of(path) ~= name_of(header) and words_of(path)[name] then
+      return true
+    end
+  end
+  return words_of(header)[name] > 1
+end
+
+-- A header's functions, and its variables, are those of the file of its name, and are for other files.
+local declares = "a header declares what its file defines"
+for _, path in ipairs(files("src", "*.h")) do
+  local owner = name_of(path)
+  for number, line in ipairs(code_lines(path)) do
+    local inside = function_at(path, number)
+    local name = inside or head_of_c(line) or line:match("^extern .-([%w_]+)[%[%]]*;")
+    if not inside and name and not is_defined(path:gsub("h$", "c"), name) then
+      breach(declares, path .. ":" .. number, "%s is not defined in %s.c", name, owner)
+    elseif name and (not inside or head_of_c(line)) and not is_used(name, path) then
+      breach(declares, path .. ":" .. number, "no other file uses %s", name)
+    end
+  end
+end
+
 -- The binding -----------------------------------------------------------------------------------
 
 local calls = set([[lua_call lua_callk lua_pcall lua_pcallk lua_cpcall lua_yield lua_yieldk luaL_callmeta
   luaL_dofile luaL_dostring luaL_requiref luaL_tolstring]])
 local resumer = {}
-for _, path in ipairs(files("src", "l*.c", "l*.h", "compat.h")) do
+for _, path in ipairs(sources) do
   if binding[base(path)] then
     each_word(path, calls, function(place, word)
       breach("the binding calls no Lua", place, "%s runs Lua code, or yields, under C", word)
