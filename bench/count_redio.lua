@@ -73,7 +73,7 @@ function counted.encode()
   local db = redis()
   for _ = 1, n / CHAIN do
     for _ = 1, CHAIN do
-      db:get("v:32")
+      db:get "v:32"
     end
     db:clear()
   end
@@ -98,7 +98,7 @@ function counted.get()
   for _ = 1, n / CHAIN do
     local db = redis()
     for _ = 1, CHAIN do
-      db:get("v:32")
+      db:get "v:32"
     end
     local results = { db:await() }
     assert(#results == CHAIN and #results[1] == 32)

@@ -14,7 +14,7 @@ local function add(name, step, run)
   end }
 end
 
--- chains ------------------------------------------------------------------------------------------------------
+-- chains --------------------------------------------------------------------------------------------------
 
 local function lengths(results)
   local sum = 0
@@ -30,7 +30,7 @@ local function gets(client, depth)
     for _ = 1, n / depth do
       local db = client()
       for _ = 1, depth do
-        db:get("v:32")
+        db:get "v:32"
       end
       bytes = bytes + lengths { db:await() }
     end
@@ -57,7 +57,7 @@ for _, depth in ipairs { 1, 10, 100, 1000 } do
   add("set-" .. depth, depth, sets(redis, depth))
 end
 
--- coroutines --------------------------------------------------------------------------------------------------
+-- coroutines ----------------------------------------------------------------------------------------------
 
 local tasks = {}
 
@@ -97,7 +97,7 @@ for _, count in ipairs { 1000, 10000 } do
   end)
 end
 
--- large values ------------------------------------------------------------------------------------------------
+-- large values --------------------------------------------------------------------------------------------
 
 for _, size in ipairs { { "4k", 4096 }, { "64k", 65536 }, { "1m", 1048576 }, { "64m", 67108864 } } do
   local name, length = size[1], size[2]
@@ -118,7 +118,7 @@ for _, size in ipairs { { "4k", 4096 }, { "64k", 65536 }, { "1m", 1048576 }, { "
   end)
 end
 
--- aggregates --------------------------------------------------------------------------------------------------
+-- aggregates ----------------------------------------------------------------------------------------------
 
 local function repeated(ask)
   return function(n)
@@ -150,7 +150,7 @@ add("docs", 1, repeated(function()
   return total(redis():command_docs():await())
 end))
 
--- the rest ----------------------------------------------------------------------------------------------------
+-- the rest ------------------------------------------------------------------------------------------------
 
 local MESSAGES = 10000 -- one script publishes that many, and the next one when the first of them has come
 local PUBLISH = "for i = 1, " .. MESSAGES .. " do redis.call('PUBLISH', 'channel', ARGV[1]) end"
@@ -179,7 +179,7 @@ end))
 
 add("watch", 1, repeated(function()
   local db = redis()
-  db:watch("v:32")
+  db:watch "v:32"
   local value = db:get("v:32"):await()
   db:multi():set("m:2", value)
   assert(db:exec():await())
@@ -209,7 +209,7 @@ if measure.tls_port then
   end))
 end
 
--- memory ------------------------------------------------------------------------------------------------------
+-- memory --------------------------------------------------------------------------------------------------
 
 -- Bytes that the process has in memory, after a full collection.
 local function resident()
@@ -280,7 +280,7 @@ end, warm)
 memory("memory-command", 100, function()
   local db = redis()
   for _ = 1, 10000 do
-    db:get("v:32")
+    db:get "v:32"
   end
   return db
 end, warm, 10000)

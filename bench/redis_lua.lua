@@ -47,7 +47,7 @@ for _, depth in ipairs { 10, 100, 1000 } do
     for _ = 1, n / depth do
       bytes = bytes + lengths(redis:pipeline(function(p)
         for _ = 1, depth do
-          p:get("v:32")
+          p:get "v:32"
         end
       end))
     end
@@ -86,7 +86,7 @@ end))
 
 add("hash", 1, repeated(function()
   local bytes = 0
-  for field, value in pairs(redis:hgetall("hash")) do
+  for field, value in pairs(redis:hgetall "hash") do
     bytes = bytes + #field + #value
   end
   return bytes

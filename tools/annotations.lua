@@ -16,7 +16,7 @@ local RESULTS = {
   map = "a table by field",
 }
 
--- The syntax of arguments, in the usual notation ------------------------------------------------------------
+-- The syntax of arguments, in the usual notation ----------------------------------------------------------
 
 local function has(argument, flag)
   for _, name in ipairs(argument.flags or {}) do
@@ -60,7 +60,7 @@ function syntax(argument)
   return has(argument, "optional") and "[" .. text .. "]" or text
 end
 
--- The parameters of a method --------------------------------------------------------------------------------
+-- The parameters of a method ------------------------------------------------------------------------------
 
 local reserved = { ["end"] = true, ["function"] = true, ["repeat"] = true, self = true }
 
@@ -98,7 +98,7 @@ local function signature(entry, docs)
   return ("fun(%s): redio.Handle"):format(table.concat(words, ", "))
 end
 
--- Words about a command -------------------------------------------------------------------------------------
+-- Words about a command -----------------------------------------------------------------------------------
 
 local function sentence(text)
   return (text:gsub("%s+", " "):gsub("^%s", ""):gsub("[%s.]+$", "")) .. "."
@@ -130,7 +130,7 @@ local function print_wrapped(text)
       print(line)
       line = "---"
     end
-    line = line .. (line == "---" and "" or " ") .. word
+    line = line .. " " .. word
   end
   print(line)
 end
@@ -169,7 +169,7 @@ print "---@meta _"
 print("-- Made by tools/annotations.lua from the table of commands and from Redis " .. version
   .. ". Not to be edited, nor required.")
 print ""
-print "---A value for Redis: tables stand for lists and pairs where the command wants these, and for JSON elsewhere."
+print "--- A value for Redis: tables stand for lists and pairs where the command wants these, and for JSON elsewhere."
 print "---@alias redio.Value string|number|boolean|table"
 print ""
 print "---@class redio.Handle"

@@ -14,5 +14,6 @@ check clang-format clang-format --dry-run -Werror --ferror-limit=10 src/*.[ch] s
 check cppcheck cppcheck --quiet --std=c99 --enable=warning,performance,portability --inline-suppr \
   --error-exitcode=1 --suppress=missingIncludeSystem src bench
 check laws "${LUA:-lua5.4}" tools/laws.lua
+check prose "${LUA:-lua5.4}" tools/prose.lua
 [ "$status" = 0 ] && echo "lint: all is well"
 exit "$status"

@@ -100,7 +100,7 @@ table.sort(kinds)
 -- A mistyped kind must not be nil: `errors.is(e, errors.TimoutError)` would then be true for every error.
 setmetatable(M, {
   __index = function(_, name)
-    if type(name) == "string" and name:find("Error$") then
+    if type(name) == "string" and name:find "Error$" then
       error("unknown kind of error " .. messages.quote(name) .. messages.did_you_mean(name, kinds), 2)
     end
   end,
@@ -112,19 +112,15 @@ local function check_kind(kind, level)
   end
 end
 
----The kind of an error reply.
+--- The kind of an error reply.
 ---@param code? string the first word of the reply
 ---@param message? string what follows it
 ---@return string
 function M.kind_of(code, message)
-  if code == nil then
-    return "RedisError"
-  end
+  if code == nil then return "RedisError" end
   if code == "ERR" and message then
     for _, case in ipairs(BY_MESSAGE) do
-      if message:find(case[1]) then
-        return case[2]
-      end
+      if message:find(case[1]) then return case[2] end
     end
   end
   return BY_CODE[code] or "ReplyError"
@@ -136,17 +132,13 @@ local LONGEST = 1000 -- bytes of a message that are shown; a script's error may 
 local function headline(err)
   local code, message = err.code, err.message
   local line = tostring(message or code or "")
-  if code and code ~= message then
-    line = code .. " " .. (message or "")
-  end
+  if code and code ~= message then line = code .. " " .. (message or "") end
   return #line > LONGEST and ("%s... (%d bytes)"):format(line:sub(1, LONGEST), #line) or line
 end
 
 local function command_of(err)
   local index, count = err.index, err.count
-  if not index or count == 1 then
-    return err.command
-  end
+  if not index or count == 1 then return err.command end
   local place = count and ("command %d of %d"):format(index, count) or ("command %d"):format(index)
   return err.command and err.command .. ", " .. place or place
 end
@@ -156,29 +148,23 @@ local function details(err)
   local parts = {}
   parts[#parts + 1] = command_of(err)
   parts[#parts + 1] = err.address
-  if err.sent == "maybe" then
-    parts[#parts + 1] = "it may have been executed"
-  end
+  if err.sent == "maybe" then parts[#parts + 1] = "it may have been executed" end
   return table.concat(parts, ", ")
 end
 
 local metatable = core.error_metatable
 metatable.__name = "redio.error"
----The metatable of error objects. Objects that the core builds from error replies have it too, and no `kind`.
+--- The metatable of error objects. Objects that the core builds from error replies have it too, and no `kind`.
 M.metatable = metatable
 
 function metatable.__index(err, name)
-  if name == "kind" then
-    return M.kind_of(rawget(err, "code"), rawget(err, "message"))
-  end
+  if name == "kind" then return M.kind_of(rawget(err, "code"), rawget(err, "message")) end
 end
 
 function metatable.__tostring(err)
   local line = err.kind .. ": " .. headline(err)
   local more = details(err)
-  if more ~= "" then
-    line = line .. " (" .. more .. ")"
-  end
+  if more ~= "" then line = line .. " (" .. more .. ")" end
   return messages.printable(line)
 end
 
@@ -193,7 +179,7 @@ end
 ---@field sent? "no"|"yes"|"maybe" whether the server may have executed it
 ---@field address? string which server
 
----A new error object.
+--- A new error object.
 ---@param kind string
 ---@param message string
 ---@param fields? table copied into the object
@@ -208,20 +194,14 @@ M.new = lua_version.interpreted(function(kind, message, fields)
   return setmetatable(err, metatable)
 end)
 
----Whether `value` is an error of redio, and of this kind (or a case of it) if one is given.
+--- Whether `value` is an error of redio, and of this kind (or a case of it) if one is given.
 ---@param value any
 ---@param kind? string raises when there is no such kind
 ---@return boolean
 function M.is(value, kind)
-  if kind ~= nil then
-    check_kind(kind, 2)
-  end
-  if type(value) ~= "table" or getmetatable(value) ~= metatable then
-    return false
-  end
-  if kind == nil then
-    return true
-  end
+  if kind ~= nil then check_kind(kind, 2) end
+  if type(value) ~= "table" or getmetatable(value) ~= metatable then return false end
+  if kind == nil then return true end
   local is = value.kind
   while is and is ~= kind do
     is = PARENT[is]
@@ -344,9 +324,7 @@ local function reworded(message)
     if message:find(case[1]) then
       for _, reason in ipairs(REASONS) do
         local words = case[2] .. ": " .. reason
-        if KNOWN[words] and message:sub(-#reason) == reason then
-          return words
-        end
+        if KNOWN[words] and message:sub(-#reason) == reason then return words end
       end
       return case[2]
     end
@@ -355,10 +333,8 @@ local function reworded(message)
 end
 
 local function scrub_secret(err, name)
-  if not BY_CODE[err.code] then
-    err.code = "ERR"
-  end
-  if err.message:find("^unknown command") then
+  if not BY_CODE[err.code] then err.code = "ERR" end
+  if err.message:find "^unknown command" then
     err.message = "unknown command '" .. name .. "'"
   elseif not KNOWN[err.message] then
     err.message = reworded(err.message)
@@ -366,17 +342,15 @@ local function scrub_secret(err, name)
 end
 
 local function scrub(err)
-  local name = tostring(err.command or ""):upper():match("^%S*")
-  if SECRET[name] then
-    return scrub_secret(err, name)
-  end
+  local name = tostring(err.command or ""):upper():match "^%S*"
+  if SECRET[name] then return scrub_secret(err, name) end
   for _, echo in ipairs(ECHOES) do
     err.message = err.message:gsub(echo[1], echo[2])
   end
 end
 
----Finishes an error reply that the core has built: its kind, `sent`, the address; and what the server repeated of
----the arguments is taken out of its text. Doing so twice changes nothing.
+--- Finishes an error reply that the core has built: its kind, `sent`, the address; and what the server repeated of
+--- the arguments is taken out of its text. Doing so twice changes nothing.
 ---@param err redio.Error
 ---@param address? string
 ---@return redio.Error

@@ -16,9 +16,7 @@ end
 function M:enter(item, in_front)
   self.count = self.count + 1
   local before, after = self.last, false
-  if in_front then
-    before, after = nil, self.first or false
-  end
+  if in_front then before, after = nil, self.first or false end
   self._previous[item], self._next[item] = before, after
   if before then self._next[before] = item else self.first = item end
   if after then self._previous[after] = item else self.last = item end

@@ -19,16 +19,16 @@ M.pack = rawget(table, "pack") or function(...)
   return { n = select("#", ...), ... }
 end
 
----Whether `local x <close>` is there.
+--- Whether `local x <close>` is there.
 ---@type boolean
-M.has_close = load("local x <close> = nil") ~= nil
+M.has_close = load "local x <close> = nil" ~= nil
 
----Ends a coroutine that is suspended or has ended, and closes its variables (5.4); nil where there is no such thing.
+--- Ends a coroutine that is suspended or has ended, and closes its variables (5.4); nil where there is no such thing.
 ---@type (fun(co: thread): boolean, any)?
 M.close_coroutine = rawget(coroutine, "close")
 
----Calls `fn(...)`. When the running coroutine is closed meanwhile (`close_coroutine`), `__close` of the value's
----metatable is called; where that can happen, also when `fn` returns.
+--- Calls `fn(...)`. When the running coroutine is closed meanwhile (`close_coroutine`), `__close` of the value's
+--- metatable is called; where that can happen, also when `fn` returns.
 ---@type fun(value: any, fn: function, ...): ...
 M.when_closed = M.close_coroutine and load([[
   return function(value, fn, ...)
@@ -49,8 +49,8 @@ local function call_and_close(value, fn, ...)
   return closed(value, pcall(fn, ...))
 end
 
----Calls `fn(...)`, and then `__close` of the value's metatable, whatever happens, perhaps twice. (An error that ends a
----coroutine does not close its variables.)
+--- Calls `fn(...)`, and then `__close` of the value's metatable, whatever happens, perhaps twice. (An error that ends a
+--- coroutine does not close its variables.)
 ---@param value any
 ---@param fn function
 ---@return any ... what fn returned
@@ -60,27 +60,23 @@ end
 
 local math_type = rawget(math, "type")
 
----Whether `n` is a number without a fraction that is known exactly: an integer, or a float within 2^53.
+--- Whether `n` is a number without a fraction that is known exactly: an integer, or a float within 2^53.
 ---@param n any
 ---@return boolean
 function M.is_integer(n)
-  if type(n) ~= "number" then
-    return false
-  end
-  if math_type and math_type(n) == "integer" then
-    return true
-  end
+  if type(n) ~= "number" then return false end
+  if math_type and math_type(n) == "integer" then return true end
   return n >= -EXACT and n <= EXACT and floor(n) == n
 end
 
----Whether the running coroutine may yield (5.3, LuaJIT 2.1; not everywhere, as nginx has a table of its own).
+--- Whether the running coroutine may yield (5.3, LuaJIT 2.1; not everywhere, as nginx has a table of its own).
 ---@type fun(): boolean
 M.isyieldable = rawget(coroutine, "isyieldable") or core.isyieldable
 
 local jit = rawget(_G, "jit")
 
----`fn`, which is not to become machine code. LuaJIT's of 2022, which Debian 12 has, exchanges a pointer by its lower
----half in some loops over `pairs`: for those that are run often.
+--- `fn`, which is not to become machine code. LuaJIT's of 2022, which Debian 12 has, exchanges a pointer by its lower
+--- half in some loops over `pairs`: for those that are run often.
 ---@generic T: function
 ---@param fn T
 ---@return T
@@ -91,8 +87,8 @@ end
 
 local newproxy = rawget(_G, "newproxy")
 
----An object whose collection calls `fn`. Keep it as long as `fn` must not run. An error of `fn` is dropped: it
----would surface in whatever code the collector happened to interrupt.
+--- An object whose collection calls `fn`. Keep it as long as `fn` must not run. An error of `fn` is dropped: it
+--- would surface in whatever code the collector happened to interrupt.
 ---@param fn fun()
 ---@return any
 function M.finalizer(fn)

@@ -17,7 +17,7 @@ for name, entry in pairs(commands) do
   name_of[entry] = name
 end
 
--- Lists ------------------------------------------------------------------------------------------------
+-- Lists ---------------------------------------------------------------------------------------------------
 
 local function refuse_empty(call, example)
   plain.refuse(call, "the table is empty; %s", example)
@@ -36,9 +36,7 @@ end
 
 local function expand_list(call, list, put_element)
   if next(list) == nil then
-    if call.entry.args.empty then
-      return
-    end
+    if call.entry.args.empty then return end
     refuse_empty(call, "a list of at least one element is needed")
   end
   put_list(call, list, put_element)
@@ -48,9 +46,7 @@ end
 local function expand_values(call, value)
   if next(value) ~= nil and value[1] == nil then
     local _, hole = plain.list_length(call, value)
-    if hole then
-      plain.refuse(call, hole)
-    end
+    if hole then plain.refuse(call, hole) end
     plain.put_value(call, value, "the table")
   else
     expand_list(call, value, plain.put_value)
@@ -58,22 +54,16 @@ local function expand_values(call, value)
 end
 
 local function expand_numkeys(call, keys)
-  if next(keys) == nil and not call.entry.args.empty then
-    refuse_empty(call, "a list of at least one key is needed")
-  end
+  if next(keys) == nil and not call.entry.args.empty then refuse_empty(call, "a list of at least one key is needed") end
   local out = call.out
   plain.put(call, 0)
   local place = out.n
-  if next(keys) ~= nil then
-    out[place] = put_list(call, keys, plain.put_plain)
-  end
+  if next(keys) ~= nil then out[place] = put_list(call, keys, plain.put_plain) end
 end
 
 -- BITFIELD: lists of lists, and what stands beside them.
 local function expand_rows(call, rows)
-  if next(rows) == nil then
-    refuse_empty(call, "lists of operations are needed, as in {{\"GET\", \"u8\", 0}}")
-  end
+  if next(rows) == nil then refuse_empty(call, "lists of operations are needed, as in {{\"GET\", \"u8\", 0}}") end
   put_list(call, rows, function(_, row, what)
     if type(row) == "table" then
       put_list(call, row, plain.put_plain)
@@ -83,7 +73,7 @@ local function expand_rows(call, rows)
   end)
 end
 
--- Pairs ------------------------------------------------------------------------------------------------
+-- Pairs ---------------------------------------------------------------------------------------------------
 
 local function pairs_example(args)
   if args.width then
@@ -123,22 +113,16 @@ end
 -- {nx = true} is no score of a member named nx.
 local function refuse_flags(call, record)
   for _, value in pairs(record) do
-    if type(value) == "boolean" then
-      trailing.refuse_place(call, "a table of options")
-    end
+    if type(value) == "boolean" then trailing.refuse_place(call, "a table of options") end
   end
 end
 
 local function expand_pairs(call, value)
   local args = call.entry.args
   local example = pairs_example(args)
-  if next(value) == nil then
-    refuse_empty(call, "what can stand here is " .. example)
-  end
+  if next(value) == nil then refuse_empty(call, "what can stand here is " .. example) end
   if value[1] == nil then
-    if args.swap and trailing.looks_like_options(call.entry, value) then
-      refuse_flags(call, value)
-    end
+    if args.swap and trailing.looks_like_options(call.entry, value) then refuse_flags(call, value) end
     put_record(call, value, args, example)
     return
   end
@@ -147,13 +131,11 @@ local function expand_pairs(call, value)
   end
 end
 
--- Calls ------------------------------------------------------------------------------------------------
+-- Calls ---------------------------------------------------------------------------------------------------
 
 -- What words of its options a call has; and how far these push what stands behind them.
 local function survey(entry, n, given)
-  if not entry.options then
-    return { places = {}, own = {}, at = {}, begin = n + 1, shift = 0 }
-  end
+  if not entry.options then return { places = {}, own = {}, at = {}, begin = n + 1, shift = 0 } end
   local words = trailing.words(entry, given, type(given[n]) == "table" and n - 1 or n)
   words.shift = entry.options.before and words.stop - words.begin or 0
   return words
@@ -164,9 +146,7 @@ end
 local function pairs_whole(args, first, last, given)
   local width, filled = args.width or 2, 0
   for i = first, last - 1 do
-    if filled ~= 0 or type(given[i]) ~= "table" then
-      filled = (filled + 1) % width
-    end
+    if filled ~= 0 or type(given[i]) ~= "table" then filled = (filled + 1) % width end
   end
   return filled == 0
 end
@@ -175,12 +155,8 @@ local function is_options(entry, n, given, words)
   local options, args = entry.options, entry.args
   local last = given[n]
   local first = options and (options.before and options.after + words.shift + 1 or words.begin)
-  if not options or type(last) ~= "table" or n < first then
-    return false
-  end
-  if args and args.pairs then
-    return pairs_whole(args, args.pairs + words.shift, n, given)
-  end
+  if not options or type(last) ~= "table" or n < first then return false end
+  if args and args.pairs then return pairs_whole(args, args.pairs + words.shift, n, given) end
   local list_from = args and (args.names or args.values)
   return not (list_from and n >= list_from and last[1] ~= nil) -- XCLAIM: ids may stand in more than one list
 end
@@ -191,9 +167,7 @@ local function is_key(call, i, last)
   local first = keys and keys[1]
   if first then
     local to = keys[2] or first
-    if i >= first and i <= (to < 0 and last + 1 + to or to) and (i - first) % (keys[3] or 1) == 0 then
-      return true
-    end
+    if i >= first and i <= (to < 0 and last + 1 + to or to) and (i - first) % (keys[3] or 1) == 0 then return true end
   end
   return call.out.n < call.keys_end
 end
@@ -208,9 +182,7 @@ local function check_place(call, i, last, given, words, in_pairs)
     return
   end
   local args = entry.args or NO_ARGS
-  if not (args.value == i or args.values and i >= args.values) then
-    trailing.refuse_place(call, what)
-  end
+  if not (args.value == i or args.values and i >= args.values) then trailing.refuse_place(call, what) end
   local behind = words.begin <= last and given[words.begin]
   if behind and type(value) == "table" and trailing.looks_like_options(entry, value) and not words.at[words.begin] then
     trailing.refuse_place(call, what)
@@ -243,9 +215,7 @@ local function expand_all(call, last, given, words, put_options)
   local pairs_from = args.pairs and args.pairs + words.shift
   local width, filled, many = args.width or 2, 0, false
   for i = 1, last do
-    if i == before then
-      put_options(false)
-    end
+    if i == before then put_options(false) end
     call.at = i
     local value = given[i]
     local in_pairs = pairs_from and i >= pairs_from
@@ -257,20 +227,14 @@ local function expand_all(call, last, given, words, put_options)
         expand, is_names = expander_of(args, i, last)
       end
     end
-    if expand == expand_values and is_key(call, i, last) then
-      expand = expand_keys
-    end
+    if expand == expand_values and is_key(call, i, last) then expand = expand_keys end
     if expand then
       expand(call, value)
       many = many or is_names
     else
-      if type(value) == "table" or type(value) == "boolean" then
-        check_place(call, i, last, given, words, in_pairs)
-      end
+      if type(value) == "table" or type(value) == "boolean" then check_place(call, i, last, given, words, in_pairs) end
       plain.put_value(call, value, "it")
-      if args.numkeys == i then
-        call.keys_end = call.out.n + (tonumber(value) or 0)
-      end
+      if args.numkeys == i then call.keys_end = call.out.n + (tonumber(value) or 0) end
       filled = in_pairs and (filled + 1) % width or 0
     end
   end
@@ -280,7 +244,7 @@ local function expand_all(call, last, given, words, put_options)
   return many
 end
 
----The plain arguments that `...` stand for.
+--- The plain arguments that `...` stand for.
 ---@param entry table of commands.lua; for other commands { name = "JSON.SET" }
 ---@param json_encode fun(value: any): string
 ---@param n integer how many arguments there are
@@ -303,18 +267,14 @@ function M.expand(entry, json_encode, n, ...)
   end
   local many = expand_all(call, last, given, words, put_options)
   if put_options then
-    if (entry.options.before or n) > last then
-      put_options(false)
-    end
+    if (entry.options.before or n) > last then put_options(false) end
     put_options(true)
   end
-  if many and entry.args.many then
-    return call.out, entry.args.many
-  end
+  if many and entry.args.many then return call.out, entry.args.many end
   return call.out, nil
 end
 
----For commands with `rewrite`: what to send when it is something other than what was called for.
+--- For commands with `rewrite`: what to send when it is something other than what was called for.
 ---@param entry table of commands.lua
 ---@param n integer how many arguments there are
 ---@return string|nil command nil: send it as it is
@@ -322,21 +282,17 @@ end
 function M.rewrite(entry, n, ...)
   local rule = entry.rewrite
   if rule.default then
-    if n == 0 then
-      return name_of[entry], { n = 1, rule.default }
-    end
+    if n == 0 then return name_of[entry], { n = 1, rule.default } end
     return nil, nil
   end
   local value = select(rule.at <= n and rule.at or n + 1, ...)
-  if not plain.has_fraction(value) then
-    return nil, nil
-  end
+  if not plain.has_fraction(value) then return nil, nil end
   local list = { n = n, ... }
   list[rule.at] = plain.scaled(value, rule.scale)
   return rule.to, list
 end
 
----How long a blocking command waits on the server.
+--- How long a blocking command waits on the server.
 ---@param entry table of commands.lua, with `timeout`
 ---@param n integer how many arguments there are, plain ones
 ---@param list table the arguments

@@ -14,9 +14,7 @@ local M = {}
 --   at                      number of the argument being looked at
 
 function M.refuse(call, message, ...)
-  if select("#", ...) > 0 then
-    message = message:format(...)
-  end
+  if select("#", ...) > 0 then message = message:format(...) end
   error(("bad argument #%d to '%s' (%s)"):format(call.at, call.name, message), 0)
 end
 
@@ -32,9 +30,7 @@ function M.put_plain(call, value, what)
   if kind ~= "string" and kind ~= "number" then
     M.refuse(call, "%s is %s; a string or number is needed", what, kind == "nil" and "nil" or "a " .. kind)
   end
-  if value ~= value then
-    M.refuse(call, "%s is NaN, which Redis has no form for", what)
-  end
+  if value ~= value then M.refuse(call, "%s is NaN, which Redis has no form for", what) end
   M.put(call, value)
 end
 
@@ -43,9 +39,7 @@ function M.put_value(call, value, what)
   local kind = type(value)
   if kind == "table" or kind == "boolean" then
     local ok, json = pcall(call.encode, value)
-    if not ok then
-      M.refuse(call, "%s cannot be written as JSON: %s", what, messages.of_error(json))
-    end
+    if not ok then M.refuse(call, "%s cannot be written as JSON: %s", what, messages.of_error(json)) end
     M.put(call, json)
   elseif kind == "string" or kind == "number" then
     M.put_plain(call, value, what)
@@ -60,9 +54,7 @@ end
 function M.list_length(call, list)
   if list[1] == nil then
     for key in pairs(list) do
-      if type(key) == "number" and key % 1 == 0 and key > 1 then
-        return nil, "element 1 of the list is nil"
-      end
+      if type(key) == "number" and key % 1 == 0 and key > 1 then return nil, "element 1 of the list is nil" end
     end
     return nil
   end
@@ -86,9 +78,7 @@ end
 
 local function sort_keys(a, b)
   local a_kind, b_kind = type(a), type(b)
-  if a_kind ~= b_kind then
-    return a_kind == "number"
-  end
+  if a_kind ~= b_kind then return a_kind == "number" end
   return a < b
 end
 
@@ -97,9 +87,7 @@ function M.sorted_keys(call, record)
   local keys = {}
   for key in pairs(record) do
     local kind = type(key)
-    if kind ~= "string" and kind ~= "number" then
-      M.refuse(call, "a %s cannot be a name in a table", kind)
-    end
+    if kind ~= "string" and kind ~= "number" then M.refuse(call, "a %s cannot be a name in a table", kind) end
     keys[#keys + 1] = key
   end
   table.sort(keys, sort_keys)

@@ -10,9 +10,9 @@ local M = {}
 
 -- "LIMIT=offset,count" -> {token = "LIMIT", key = "limit", kind = "list", names = {"offset", "count"}}
 local function parse_option(spec)
-  local token, mark, rest = spec:match("^(%w+)([~+]?)=?(.*)$")
+  local token, mark, rest = spec:match "^(%w+)([~+]?)=?(.*)$"
   local option = { token = token, key = token:lower(), names = {} }
-  for name in rest:gmatch("[%w_]+") do
+  for name in rest:gmatch "[%w_]+" do
     option.names[#option.names + 1] = name
   end
   if mark == "~" then
@@ -48,14 +48,10 @@ local function add_names(parsed)
   local meant = {}
   for _, option in ipairs(parsed) do
     local name = #option.names == 1 and option.names[1]
-    if name and not parsed.by_key[name] then
-      meant[name] = meant[name] == nil and option or false
-    end
+    if name and not parsed.by_key[name] then meant[name] = meant[name] == nil and option or false end
   end
   for name, option in pairs(meant) do
-    if option then
-      parsed.by_key[name] = option
-    end
+    if option then parsed.by_key[name] = option end
   end
 end
 
@@ -85,15 +81,13 @@ local function options_of(entry)
   return parsed
 end
 
--- Words --------------------------------------------------------------------------------------------------
+-- Words ---------------------------------------------------------------------------------------------------
 
----What core.command wants to know of the entry's variants: see redio_variants.
+--- What core.command wants to know of the entry's variants: see redio_variants.
 ---@param entry table of commands.lua
 ---@return table? variants nil when there are none
 function M.variants(entry)
-  if not entry.variants then
-    return nil
-  end
+  if not entry.variants then return nil end
   local options = entry.options
   local parsed = options and options_of(entry) or { by_token = {} }
   local leading = options and options.before ~= nil
@@ -119,7 +113,7 @@ function M.variants(entry)
   return out
 end
 
----The first argument that may be an option, on condition that all arguments before it are given.
+--- The first argument that may be an option, on condition that all arguments before it are given.
 ---@param entry table of commands.lua, with `options`
 ---@param list table the arguments; a number in the place of `numkeys` counts keys that follow it
 ---@return integer
@@ -130,13 +124,13 @@ function M.begin(entry, list)
   return (options.before or options.after + 1) + (keys and keys > 0 and keys % 1 == 0 and keys or 0)
 end
 
----Looks for tokens that are written as words, from the first place on where an option may stand.
+--- Looks for tokens that are written as words, from the first place on where an option may stand.
 ---@param entry table of commands.lua, with `options`
 ---@param list table the arguments
 ---@param n integer how many of them are to be looked at
 ---@param unknown? boolean goes on behind a word that it does not know, also where options come first
 ---@return table words {places, at, own, begin, stop}: by token the place of its word, and all such places; those that
----are arguments of a word; the first place that may have a word, and the first behind them
+--- are arguments of a word; the first place that may have a word, and the first behind them
 function M.words(entry, list, n, unknown)
   local by_token, leading = options_of(entry).by_token, entry.options.before ~= nil and not unknown
   local places, own, is_word = {}, {}, {}
@@ -145,14 +139,10 @@ function M.words(entry, list, n, unknown)
   while at <= n do
     local word = list[at]
     local option = type(word) == "string" and by_token[word:upper()]
-    if not option and leading then
-      break
-    end
+    if not option and leading then break end
     if option then
       places[option.token], is_word[at] = at, true
-      if option.takes == ALL then
-        break
-      end
+      if option.takes == ALL then break end
       local mark = option.kind == "trim" and (list[at + 1] == "~" or list[at + 1] == "=") and 1 or 0
       for place = at + 1, at + option.takes + mark do
         own[place] = true
@@ -164,21 +154,19 @@ function M.words(entry, list, n, unknown)
   return { places = places, own = own, at = is_word, begin = begin, stop = at }
 end
 
----Whether a table looks as if it were options of the command: all its keys are names of some.
+--- Whether a table looks as if it were options of the command: all its keys are names of some.
 ---@param entry table of commands.lua
 ---@param value table
 ---@return boolean
 function M.looks_like_options(entry, value)
   local by_key = entry.options and options_of(entry).by_key
   for key in pairs(value) do
-    if not by_key or not by_key[key] then
-      return false
-    end
+    if not by_key or not by_key[key] then return false end
   end
   return by_key ~= nil and next(value) ~= nil
 end
 
----Refuses a table or boolean that is in the place of a word.
+--- Refuses a table or boolean that is in the place of a word.
 ---@param what string "a table"
 function M.refuse_place(call, what)
   local options = options_of(call.entry)
@@ -186,7 +174,7 @@ function M.refuse_place(call, what)
     what, options.keys[1], options[1].kind == "flag" and "true" or "...")
 end
 
--- Tables -------------------------------------------------------------------------------------------------
+-- Tables --------------------------------------------------------------------------------------------------
 
 local function refuse_option(call, parsed, key)
   local known = "known are " .. table.concat(parsed.keys, ", ")
@@ -205,9 +193,7 @@ local function read_options(call, parsed, given)
     local option = parsed.by_key[key]
     local value = given[key]
     if option then
-      if chosen[option] ~= nil then
-        plain.refuse(call, "option '%s' is there twice, by two names", option.key)
-      end
+      if chosen[option] ~= nil then plain.refuse(call, "option '%s' is there twice, by two names", option.key) end
       chosen[option] = value or nil
     elseif not (parsed.trims and (key == "approx" or key == "exact")) then
       refuse_option(call, parsed, key)
@@ -219,9 +205,7 @@ end
 local put_option = {}
 
 function put_option.flag(call, option, value, what)
-  if value ~= true then
-    plain.refuse(call, "%s is true or false, not %s", what, messages.quote(value))
-  end
+  if value ~= true then plain.refuse(call, "%s is true or false, not %s", what, messages.quote(value)) end
   plain.put(call, option.token)
 end
 
@@ -257,13 +241,9 @@ end
 
 -- One or a list, each put by `each`.
 local function for_each(call, value, what, each)
-  if type(value) ~= "table" then
-    value = { value }
-  end
+  if type(value) ~= "table" then value = { value } end
   local count = plain.list_length(call, value)
-  if not count then
-    plain.refuse(call, "%s is a list of at least one element", what)
-  end
+  if not count then plain.refuse(call, "%s is a list of at least one element", what) end
   for i = 1, count do
     each(value[i])
   end
@@ -279,9 +259,7 @@ end
 -- {{a, b}, ...} of a record or of a list of pairs.
 local function rows_of(call, value, what, names)
   local example = ("{%s = %s} or {{%s, %s}, ...}"):format(names[1], names[2], names[1], names[2])
-  if type(value) ~= "table" or next(value) == nil then
-    plain.refuse(call, "%s is %s", what, example)
-  end
+  if type(value) ~= "table" or next(value) == nil then plain.refuse(call, "%s is %s", what, example) end
   local rows = {}
   if value[1] == nil then
     for i, key in ipairs(plain.sorted_keys(call, value)) do
@@ -333,7 +311,7 @@ function put_option.trim(call, option, value, what, given)
   plain.put_plain(call, value, what)
 end
 
----Reads a table of options.
+--- Reads a table of options.
 ---@param words table from M.words: what is there as a word cannot be in the table, too
 ---@return fun(last: boolean) put puts their tokens: all but the one that goes to the end, or that one
 function M.reader(call, given, at, words)

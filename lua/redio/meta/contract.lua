@@ -7,25 +7,25 @@
 ---@field _VERSION string
 ---@field null lightuserdata JSON's null, equal to cjson.null
 ---@field errors redio.errors
----A client. No I/O before it is used. Raises when the URL or an option is wrong.
+--- A client. No I/O before it is used. Raises when the URL or an option is wrong.
 ---@field Redis fun(url?: string, options?: redio.Options): redio.Client
----Runs `fn(...)` as a task, and the host's loop until it ends. Inside of a running loop just calls it.
+--- Runs `fn(...)` as a task, and the host's loop until it ends. Inside of a running loop just calls it.
 ---@field run fun(fn: function, ...): any
----Starts a task beside this one.
+--- Starts a task beside this one.
 ---@field spawn fun(fn: function, ...): redio.Task
----Runs functions side by side: the first result of each, in order. The first error cancels the others and is raised.
+--- Runs functions side by side: the first result of each, in order. The first error cancels the others and is raised.
 ---@field gather fun(...: function): any
 ---@field sleep fun(seconds: number)
----Runs `fn(...)`; when time is out, cancels it where it waits and raises TimeoutError.
+--- Runs `fn(...)`; when time is out, cancels it where it waits and raises TimeoutError.
 ---@field with_timeout fun(seconds: number, fn: function, ...): any
----Has `fn` called with the errors of tasks and coroutines that nothing awaits; returns the former function.
+--- Has `fn` called with the errors of tasks and coroutines that nothing awaits; returns the former function.
 ---@field on_uncaught fun(fn?: fun(err: any, traceback: string)): fun(err: any, traceback: string)
 ---@field parse_url fun(url?: string): table
----Undoes strdecode.
+--- Undoes strdecode.
 ---@field strencode fun(text: string): string
 
 ---@class redio.errors
----Whether a value is an error of redio, and of that kind or a case of it.
+--- Whether a value is an error of redio, and of that kind or a case of it.
 ---@field is fun(value: any, kind?: string): boolean
 
 ---@class redio.Options
@@ -65,16 +65,16 @@
 ---@field min_version? string "1.2"
 
 ---@class redio.Client
----A fresh handle. Handles are for one coroutine each, the client is for all.
+--- A fresh handle. Handles are for one coroutine each, the client is for all.
 ---@overload fun(): redio.Handle
 ---@field closed boolean
----A receiver of messages.
+--- A receiver of messages.
 ---@field pubsub fun(self: redio.Client, ...: string): redio.Receiver
----A handle on a private connection that does not reconnect, until it is closed.
+--- A handle on a private connection that does not reconnect, until it is closed.
 ---@field connection fun(self: redio.Client): redio.Handle
----Calls `fn` with such a handle, closes it whatever happens, and returns what `fn` returned.
+--- Calls `fn` with such a handle, closes it whatever happens, and returns what `fn` returned.
 ---@field with_connection fun(self: redio.Client, fn: fun(handle: redio.Handle): any): any
----WATCH, `fn` reads and queues, EXEC; again when a watched key has changed. Raises WatchError when it did each time.
+--- WATCH, `fn` reads and queues, EXEC; again when a watched key has changed. Raises WatchError when it did each time.
 ---@field transaction fun(self: redio.Client, keys: string|string[], fn: fun(handle: redio.Handle), options?: {retries?: integer}): table|true
 ---@field script fun(self: redio.Client, source: string): redio.Script
 ---@field scan fun(self: redio.Client, options?: {match?: string, count?: integer, type?: string}): fun(): string?
@@ -83,42 +83,42 @@
 ---@field zscan fun(self: redio.Client, key: string, options?: {match?: string, count?: integer}): fun(): any, number?
 ---@field lock fun(self: redio.Client, name: string, options?: {timeout?: number, blocking_timeout?: number, sleep?: number}): redio.Lock
 ---@field monitor fun(self: redio.Client): redio.Monitor
----Numbers: connections, idle, waiting, in_flight, queued_bytes, reconnects, receivers.
+--- Numbers: connections, idle, waiting, in_flight, queued_bytes, reconnects, receivers.
 ---@field stats fun(self: redio.Client): table<string, number>
----Closes connections: the idle ones, or all.
+--- Closes connections: the idle ones, or all.
 ---@field disconnect fun(self: redio.Client, options?: {idle?: boolean})
----Stops new work, lets what is in flight finish within `drain` seconds (1), and closes.
+--- Stops new work, lets what is in flight finish within `drain` seconds (1), and closes.
 ---@field close fun(self: redio.Client, options?: {drain?: number})
 
 ---@class redio.Handle
 ---@overload fun(): any
 ---@field closed boolean
 ---@field in_transaction boolean
----Queues any command, by name: `call("JSON.SET", key, path, value)`.
+--- Queues any command, by name: `call("JSON.SET", key, path, value)`.
 ---@field call fun(self: redio.Handle, name: string, ...: redio.Value): redio.Handle
----Sends what is queued, waits, returns the results. Raises the first error reply after all replies are in.
+--- Sends what is queued, waits, returns the results. Raises the first error reply after all replies are in.
 ---@field await fun(self: redio.Handle): any
----The same in one list; error replies stay in their places as error objects.
+--- The same in one list; error replies stay in their places as error objects.
 ---@field replies fun(self: redio.Handle): table
----Values as text, for the next await: bytes that are no UTF-8 become surrogates.
+--- Values as text, for the next await: bytes that are no UTF-8 become surrogates.
 ---@field strdecode fun(self: redio.Handle): redio.Handle
----Values as JSON and numbers where they parse as such, for the next await.
+--- Values as JSON and numbers where they parse as such, for the next await.
 ---@field autodecode fun(self: redio.Handle): redio.Handle
----Values through a function, for the next await.
+--- Values through a function, for the next await.
 ---@field decoder fun(self: redio.Handle, fn: fun(bytes: string): any): redio.Handle
----The next await may take so many seconds.
+--- The next await may take so many seconds.
 ---@field timeout fun(self: redio.Handle, seconds: number): redio.Handle
----Its connection is closed rather than used again.
+--- Its connection is closed rather than used again.
 ---@field prevent_pooling fun(self: redio.Handle): redio.Handle
----How many commands are queued.
+--- How many commands are queued.
 ---@field queued fun(self: redio.Handle): integer
----Forgets them.
+--- Forgets them.
 ---@field clear fun(self: redio.Handle): redio.Handle
----Forgets them, and closes the handle's own connection if there is one.
+--- Forgets them, and closes the handle's own connection if there is one.
 ---@field close fun(self: redio.Handle)
 
 ---@class redio.Receiver
----The next message.
+--- The next message.
 ---@overload fun(): any
 ---@field closed boolean
 ---@field in_pubsub boolean
@@ -130,20 +130,20 @@
 ---@field unsubscribe fun(self: redio.Receiver, ...: string): redio.Receiver
 ---@field punsubscribe fun(self: redio.Receiver, ...: string): redio.Receiver
 ---@field sunsubscribe fun(self: redio.Receiver, ...: string): redio.Receiver
----Subscribes now; returns when the server has confirmed.
+--- Subscribes now; returns when the server has confirmed.
 ---@field connect fun(self: redio.Receiver): redio.Receiver
----The next message; nil after close(), or when nothing is subscribed any more.
+--- The next message; nil after close(), or when nothing is subscribed any more.
 ---@field await fun(self: redio.Receiver): any
----An iterator that closes the receiver when the loop is left (Lua 5.4).
+--- An iterator that closes the receiver when the loop is left (Lua 5.4).
 ---@field messages fun(self: redio.Receiver): fun(): any
----The channel's name comes before each message.
+--- The channel's name comes before each message.
 ---@field with_channel fun(self: redio.Receiver): redio.Receiver
 ---@field strdecode fun(self: redio.Receiver): redio.Receiver
 ---@field autodecode fun(self: redio.Receiver): redio.Receiver
 ---@field decoder fun(self: redio.Receiver, fn: fun(bytes: string): any): redio.Receiver
----Survives a lost connection: subscribes again, then calls `fn` with the seconds of the gap.
+--- Survives a lost connection: subscribes again, then calls `fn` with the seconds of the gap.
 ---@field resubscribe fun(self: redio.Receiver, fn?: fun(gap: number)): redio.Receiver
----A view of one channel, to which its messages go.
+--- A view of one channel, to which its messages go.
 ---@field channel fun(self: redio.Receiver, name: string): redio.Channel
 ---@field close fun(self: redio.Receiver)
 
@@ -151,36 +151,36 @@
 ---@field name string
 ---@field is_pattern boolean
 ---@field is_active boolean
----The next message and the channel it came by. Raises TimeoutError, ChannelClosedError.
+--- The next message and the channel it came by. Raises TimeoutError, ChannelClosedError.
 ---@field get fun(self: redio.Channel, options?: {timeout?: number, decoder?: fun(bytes: string): any}): any, string?
 ---@field get_json fun(self: redio.Channel, options?: {timeout?: number}): any, string?
----Waits until a message is there; false: none will come.
+--- Waits until a message is there; false: none will come.
 ---@field wait_message fun(self: redio.Channel): boolean
 ---@field messages fun(self: redio.Channel, options?: {timeout?: number, decoder?: fun(bytes: string): any}): fun(): any
 
 ---@class redio.Script
----KEYS and ARGV.
+--- KEYS and ARGV.
 ---@overload fun(keys?: string[], args?: redio.Value[]): any
 
 ---@class redio.Lock
 ---@field name string
 ---@field token string? while it is held
 ---@field timeout number seconds until it expires by itself
----false when blocking_timeout ran out.
+--- false when blocking_timeout ran out.
 ---@field acquire fun(self: redio.Lock): boolean
----Holds it for so many seconds more, from now. Raises when it was lost.
+--- Holds it for so many seconds more, from now. Raises when it was lost.
 ---@field extend fun(self: redio.Lock, seconds: number)
----Gives it back. Raises when it was lost.
+--- Gives it back. Raises when it was lost.
 ---@field release fun(self: redio.Lock)
 ---@field owned fun(self: redio.Lock): boolean
 
 ---@class redio.Monitor
----The next command.
+--- The next command.
 ---@overload fun(): redio.MonitorLine?
 ---@field closed boolean
 ---@field connect fun(self: redio.Monitor): redio.Monitor
 ---@field await fun(self: redio.Monitor): redio.MonitorLine?
----An iterator that closes the monitor when the loop is left (Lua 5.4).
+--- An iterator that closes the monitor when the loop is left (Lua 5.4).
 ---@field lines fun(self: redio.Monitor): fun(): redio.MonitorLine?
 ---@field close fun(self: redio.Monitor)
 
@@ -192,9 +192,9 @@
 ---@field command string
 
 ---@class redio.Task
----What its function returned; raises what it raised.
+--- What its function returned; raises what it raised.
 ---@field await fun(self: redio.Task): any
----Ends it where it waits; false when it had ended before.
+--- Ends it where it waits; false when it had ended before.
 ---@field cancel fun(self: redio.Task): boolean
 ---@field status fun(self: redio.Task): "running"|"waiting"|"done"|"failed"|"cancelled"
 

@@ -151,7 +151,7 @@ end
 
 --- Messages as text: see handle:strdecode.
 function Receiver:strdecode()
-  self._decoder = decode.of_mode("str")
+  self._decoder = decode.of_mode "str"
   return self
 end
 

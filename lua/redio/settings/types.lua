@@ -24,7 +24,7 @@ local function read_boolean(word)
 end
 
 local function read_number(word)
-  if word:find("^%-?%d+$") or word:find("^%-?%d*%.%d+$") then -- tonumber takes hex, too, and on LuaJIT "inf"
+  if word:find "^%-?%d+$" or word:find "^%-?%d*%.%d+$" then -- tonumber takes hex, too, and on LuaJIT "inf"
     return tonumber(word)
   end
 end
@@ -96,17 +96,13 @@ local function duration(expects, zero, off)
   return {
     expects = expects,
     check = function(value)
-      if value == false then
-        return off, false
-      end
+      if value == false then return off, false end
       local ok = type(value) == "number" and value < math.huge and (value > 0 or zero and value == 0)
       return ok, value
     end,
     read = function(word)
       local value = read_number(word)
-      if value == nil and off and (read_boolean(word) == false or word:lower() == "none") then
-        return false
-      end
+      if value == nil and off and (read_boolean(word) == false or word:lower() == "none") then return false end
       return value
     end,
   }
@@ -130,9 +126,7 @@ local function either(one, other, expects)
     expects = expects,
     check = function(value)
       local ok, kept = one.check(value)
-      if ok then
-        return ok, kept
-      end
+      if ok then return ok, kept end
       return other.check(value)
     end,
     read = one.read,
@@ -151,7 +145,7 @@ local function group(fields, expects)
 end
 
 local TIMEOUT = duration("a positive number of seconds, or false for none", false, true)
-local SECONDS = duration("a positive number of seconds")
+local SECONDS = duration "a positive number of seconds"
 local COUNT = integer(1, nil, "an integer, 1 or more")
 local COUNT_OR_NONE = integer(0, nil, "an integer, 0 or more")
 
@@ -235,7 +229,7 @@ local OPTIONS = {
   transport = TABLE,
 }
 
----The names of all options, sorted.
+--- The names of all options, sorted.
 ---@type string[]
 M.names = {}
 for name in pairs(OPTIONS) do
@@ -270,9 +264,7 @@ local ALIASES = {
 -- The type of an option and its own name; nil when there is none such.
 local function find(name)
   local alias = ALIASES[name]
-  if alias then
-    return alias[2], alias[1]
-  end
+  if alias then return alias[2], alias[1] end
   return OPTIONS[name], name
 end
 
@@ -289,9 +281,7 @@ local function check_fields(name, value, fields)
   end
   for field, given in pairs(value) do
     local kind = fields[field]
-    if not kind then
-      unknown(tostring(field), names, name .. ".")
-    end
+    if not kind then unknown(tostring(field), names, name .. ".") end
     kept[field] = check(name .. "." .. field, given, kind)
   end
   return kept
@@ -299,9 +289,7 @@ end
 
 -- `value` as it is to be kept, a copy if it is a table of options.
 function check(name, value, kind)
-  if kind.fields and type(value) == "table" then
-    return check_fields(name, value, kind.fields)
-  end
+  if kind.fields and type(value) == "table" then return check_fields(name, value, kind.fields) end
   local ok, kept = kind.check(value)
   if not ok then
     local got = value ~= value and "NaN" or type(value)
@@ -311,7 +299,7 @@ function check(name, value, kind)
   return kept
 end
 
----An option out of a table: its own name (`tls.ca` for a field of `tls`) and the value to keep.
+--- An option out of a table: its own name (`tls.ca` for a field of `tls`) and the value to keep.
 ---@param name any
 ---@param value any
 ---@return string place, any value
@@ -320,13 +308,11 @@ function M.from_value(name, value)
     fail("the options are a table by name, like {timeout = 5}; got a key of type %s", type(name))
   end
   local kind, place = find(name)
-  if not kind then
-    unknown(name, M.names, "")
-  end
+  if not kind then unknown(name, M.names, "") end
   return place, check(name, value, kind)
 end
 
----An option out of a URL's query.
+--- An option out of a URL's query.
 ---@param name string one that `knows` knows
 ---@param word string
 ---@return string place, any value
@@ -337,16 +323,12 @@ function M.from_text(name, word)
   end
   local value = kind.read(word)
   local ok, kept = false, nil
-  if value ~= nil then
-    ok, kept = kind.check(value)
-  end
-  if not ok then
-    fail("option %s must be %s", messages.quote(name), kind.expects)
-  end
+  if value ~= nil then ok, kept = kind.check(value) end
+  if not ok then fail("option %s must be %s", messages.quote(name), kind.expects) end
   return place, kept
 end
 
----Whether there is an option of this name.
+--- Whether there is an option of this name.
 ---@param name string
 ---@return boolean
 function M.knows(name)
