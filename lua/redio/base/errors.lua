@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Error objects: what the network or the server does. (Misuse raises a plain Lua error at the caller's line.)
+-- Error objects, for failures of the network and errors of the server. (Misuse raises a plain Lua error at the caller's
+-- line.)
 
 local core = require "redio.core"
 local lua_version = require "redio.base.lua_version"
@@ -7,7 +8,7 @@ local messages = require "redio.base.messages"
 
 local M = {}
 
--- kind -> the kind it is a case of
+-- kind -> the kind that it belongs to
 local PARENT = {
   RedisError = false,
 
@@ -82,7 +83,7 @@ local BY_CODE = {
   WRONGTYPE = "WrongTypeError",
 }
 
--- Some conditions have no code of their own.
+-- Conditions without a code of their own.
 local BY_MESSAGE = {
   { "^max number of clients", "MaxClientsError" },
   { "^invalid password", "AuthError" },
@@ -97,7 +98,7 @@ for kind in pairs(PARENT) do
 end
 table.sort(kinds)
 
--- A mistyped kind must not be nil: `errors.is(e, errors.TimoutError)` would then be true for every error.
+-- A mistyped kind raises: with nil, `errors.is(e, errors.TimoutError)` would be true for every error.
 setmetatable(M, {
   __index = function(_, name)
     if type(name) == "string" and name:find "Error$" then
@@ -114,7 +115,7 @@ end
 
 --- The kind of an error reply.
 ---@param code? string the first word of the reply
----@param message? string what follows it
+---@param message? string the rest of it
 ---@return string
 function M.kind_of(code, message)
   if code == nil then return "RedisError" end
@@ -126,9 +127,9 @@ function M.kind_of(code, message)
   return BY_CODE[code] or "ReplyError"
 end
 
-local LONGEST = 1000 -- bytes of a message that are shown; a script's error may have millions
+local LONGEST = 1000 -- bytes of a message that are shown. (The error of a script may have millions.)
 
--- "ERR syntax error": code and message together are the server's line.
+-- "ERR syntax error": code and message, as the server sent them.
 local function headline(err)
   local code, message = err.code, err.message
   local line = tostring(message or code or "")
@@ -170,14 +171,14 @@ end
 
 ---@class redio.Error
 ---@field kind string one of the kinds
----@field message string what happened; of an error reply, what follows the code
+---@field message string the text; of an error reply, the part after the code
 ---@field code? string first word of an error reply
----@field command? string the command's name; never its arguments
----@field index? integer its place in the chain
+---@field command? string name of the command, never its arguments
+---@field index? integer place of the command in the chain
 ---@field count? integer how many commands the chain had
 ---@field replies? table all results of the chain
 ---@field sent? "no"|"yes"|"maybe" whether the server may have executed it
----@field address? string which server
+---@field address? string the server's address
 
 --- A new error object.
 ---@param kind string
@@ -194,7 +195,7 @@ M.new = lua_version.interpreted(function(kind, message, fields)
   return setmetatable(err, metatable)
 end)
 
---- Whether `value` is an error of redio, and of this kind (or a case of it) if one is given.
+--- True when `value` is an error of redio. With `kind`, also true only for errors of that kind.
 ---@param value any
 ---@param kind? string raises when there is no such kind
 ---@return boolean
@@ -209,10 +210,11 @@ function M.is(value, kind)
   return is == kind
 end
 
--- Secrets. The server repeats what it was sent: a server without HELLO answers it with the password in the text.
+-- secrets -------------------------------------------------------------------------------------------------
 
--- Everywhere, what the server repeats of the arguments is left out. (Not of a script's own errors: their text
--- is the script's.)
+-- Error texts of the server may repeat arguments: a server without HELLO repeats the password of HELLO ... AUTH.
+
+-- Texts that repeat arguments of any command, and the same without them. (Errors that a script makes are not changed.)
 local ECHOES = {
   { ",? with args beginning with:.*$", "" },
   { "^(No such key ').*(' or consumer group ').*'", "%1...%2...'" },
@@ -223,12 +225,12 @@ local ECHOES = {
   { "^(invalid longitude,latitude pair ).*", "%1..." },
 }
 
--- Of these commands the server's text is shown only where it is known to be the server's own.
+-- For these commands only known texts are shown.
 local SECRET = { ACL = true, AUTH = true, CONFIG = true, HELLO = true, MIGRATE = true }
 
 local WITHHELD = "refused by the server; its words are withheld, for they may repeat a secret"
 
-local KNOWN = {} -- texts without a place for anything of ours, to be kept
+local KNOWN = {} -- texts that never repeat an argument
 for _, known in ipairs {
   "AUTH <password> called without any password configured for the default user. "
     .. "Are you sure your configuration is correct?",
@@ -257,7 +259,7 @@ for _, known in ipairs {
   "syntax error",
   "unsupported protocol version",
   "value is not an integer or out of range",
-  -- our own words below
+  -- redio's own texts, from the tables below
   WITHHELD,
   "HELLO must be called with the client already authenticated",
   "Redis is busy running a script",
@@ -276,7 +278,7 @@ for _, known in ipairs {
   KNOWN[known] = true
 end
 
-local REWORDED = { -- beginnings of texts that do have such a place
+local REWORDED = { -- beginnings of texts that may repeat an argument -> redio's text for them
   { "^CONFIG SET failed", "wrong argument" },
   { "^Error in ACL SETUSER modifier", "a rule of ACL SETUSER is wrong" },
   { "^HELLO must be called with", "HELLO must be called with the client already authenticated" },
@@ -303,7 +305,7 @@ local REWORDED = { -- beginnings of texts that do have such a place
   { "^wrong number of arguments", "wrong number of arguments" },
 }
 
-local REASONS = { -- endings of them that are worth keeping
+local REASONS = { -- endings of those texts that are kept
   "Syntax error",
   "Unknown command or category name in ACL",
   "argument couldn't be parsed into an integer",
@@ -349,8 +351,8 @@ local function scrub(err)
   end
 end
 
---- Finishes an error reply that the core has built: its kind, `sent`, the address; and what the server repeated of
---- the arguments is taken out of its text. Doing so twice changes nothing.
+--- Completes an error reply that the core has built: sets `kind`, `sent` and `address`, and takes repeated arguments
+--- out of the text. A second call changes nothing.
 ---@param err redio.Error
 ---@param address? string
 ---@return redio.Error

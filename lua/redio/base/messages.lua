@@ -1,26 +1,26 @@
 -- SPDX-License-Identifier: MIT
--- Words for messages: names made printable, and names that resemble a mistyped one.
+-- Texts for messages: printable names, and suggestions for mistyped ones.
 
 local min = math.min
 
 local M = {}
 
-local LONGEST = 48 -- of a name in a message; a longer one is no name
+local LONGEST = 48 -- bytes of a name in a message
 local NAMED = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
 
 local function escape(char)
   return NAMED[char] or ("\\x%02X"):format(char:byte())
 end
 
---- What a user's error says, whatever it is.
+--- The text of an error value of any type. Never raises.
 ---@param err any
 ---@return string
 function M.of_error(err)
   local ok, said = pcall(tostring, err)
-  return ok and said or "an error whose __tostring raises"
+  return ok and said or "an error with a __tostring that raises"
 end
 
---- `text` on one line: control characters are escaped, so that no peer writes to somebody's terminal or log.
+--- `text` on one line. Control characters are escaped, so that no peer can control a terminal or forge lines of a log.
 ---@param text any
 ---@return string
 function M.printable(text)
@@ -36,7 +36,7 @@ function M.quote(name)
   return "'" .. M.printable(name) .. "'"
 end
 
--- The number of insertions, deletions, substitutions and swaps of neighbours between `a` and `b`.
+-- The edit distance between `a` and `b`: insertions, deletions, substitutions and swaps of neighbours.
 local function distance(a, b)
   local before, last = nil, {}
   for j = 0, #b do
@@ -57,7 +57,7 @@ local function distance(a, b)
   return last[#b]
 end
 
--- How unlike they are, or nil when nobody would have meant the one by the other.
+-- The distance of a candidate; nil when it is too far to be suggested.
 local function unlikeness(name, candidate)
   local far = distance(name, candidate)
   if far <= 1 + math.floor(#name / 4) and far < #name then return far end
@@ -66,7 +66,7 @@ local function unlikeness(name, candidate)
   if part_of or begins then return far end
 end
 
---- The candidates that `name` may have been meant to be, the most alike first, three at most.
+--- Up to three candidates that resemble `name`, the nearest first.
 ---@param name string
 ---@param candidates string[]
 ---@return string[]
@@ -89,7 +89,7 @@ function M.near(name, candidates)
   return names
 end
 
---- The same as the end of a message: "; did you mean 'timeout'?", or "" when nothing is near.
+--- Suggestions as the end of a message: "; did you mean 'timeout'?", or "" without any.
 ---@param name string
 ---@param candidates string[]
 ---@return string

@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- From what is pleasant to write in Lua to what goes over the wire: tables and booleans among a command's
--- arguments become strings and numbers, as the command's entry in commands.lua says. Calls of strings and
--- numbers alone never come here.
+-- Expands tables and booleans among the arguments of a command to strings and numbers, by its entry in
+-- command/table.lua. A call with strings and numbers only does not come here.
 
 local commands = require "redio.command.table"
 local messages = require "redio.base.messages"
@@ -42,7 +41,7 @@ local function expand_list(call, list, put_element)
   put_list(call, list, put_element)
 end
 
--- A list stands for its elements; a record is one value.
+-- Expands a list to its elements. A record is one value.
 local function expand_values(call, value)
   if next(value) ~= nil and value[1] == nil then
     local _, hole = plain.list_length(call, value)
@@ -61,7 +60,7 @@ local function expand_numkeys(call, keys)
   if next(keys) ~= nil then out[place] = put_list(call, keys, plain.put_plain) end
 end
 
--- BITFIELD: lists of lists, and what stands beside them.
+-- Expands the operations of BITFIELD: a list of lists, with plain arguments among them.
 local function expand_rows(call, rows)
   if next(rows) == nil then refuse_empty(call, "lists of operations are needed, as in {{\"GET\", \"u8\", 0}}") end
   put_list(call, rows, function(_, row, what)
@@ -110,7 +109,7 @@ local function put_record(call, record, args, example)
   end
 end
 
--- {nx = true} is no score of a member named nx.
+-- Refuses {nx = true} as a score of a member named nx.
 local function refuse_flags(call, record)
   for _, value in pairs(record) do
     if type(value) == "boolean" then trailing.refuse_place(call, "a table of options") end
@@ -133,7 +132,7 @@ end
 
 -- Calls ---------------------------------------------------------------------------------------------------
 
--- What words of its options a call has; and how far these push what stands behind them.
+-- The options of a call that are written as words, and by how many places these shift the arguments behind them.
 local function survey(entry, n, given)
   if not entry.options then return { places = {}, own = {}, at = {}, begin = n + 1, shift = 0 } end
   local words = trailing.words(entry, given, type(given[n]) == "table" and n - 1 or n)
@@ -141,8 +140,8 @@ local function survey(entry, n, given)
   return words
 end
 
--- Whether the pairs that start at `first` are whole before argument `last`, so that a table there is
--- none of their values.
+-- True when the pairs that start at `first` are complete before argument `last`, so that a table there is not one of
+-- their values.
 local function pairs_whole(args, first, last, given)
   local width, filled = args.width or 2, 0
   for i = first, last - 1 do
@@ -158,10 +157,10 @@ local function is_options(entry, n, given, words)
   if not options or type(last) ~= "table" or n < first then return false end
   if args and args.pairs then return pairs_whole(args, args.pairs + words.shift, n, given) end
   local list_from = args and (args.names or args.values)
-  return not (list_from and n >= list_from and last[1] ~= nil) -- XCLAIM: ids may stand in more than one list
+  return not (list_from and n >= list_from and last[1] ~= nil) -- (XCLAIM takes several lists of ids)
 end
 
--- Whether argument i of `last` is a key.
+-- True when argument `i` of `last` is a key.
 local function is_key(call, i, last)
   local keys = call.entry.keys
   local first = keys and keys[1]
@@ -172,7 +171,7 @@ local function is_key(call, i, last)
   return call.out.n < call.keys_end
 end
 
--- A table or boolean that would be sent as its JSON, in a place where that cannot be meant.
+-- Refuses a table or boolean that would be sent as JSON at a place where JSON makes no sense.
 local function check_place(call, i, last, given, words, in_pairs)
   local entry, value = call.entry, given[i]
   local what = "a " .. type(value)
@@ -193,7 +192,7 @@ local function expand_keys(call, list)
   expand_list(call, list, plain.put_plain)
 end
 
--- What a table as argument i stands for, if not for JSON.
+-- The function that expands a table as argument `i`; nil when it is sent as JSON.
 local function expander_of(args, i, last)
   if args.numkeys == i then
     return expand_numkeys
@@ -208,8 +207,7 @@ local function expander_of(args, i, last)
   end
 end
 
--- Puts the arguments; options, when there are any, in front of argument `before`. Whether there was a list
--- where one name is usual.
+-- Puts all arguments, with the options in front of argument `before`. Returns true when there was a list of names.
 local function expand_all(call, last, given, words, put_options)
   local args, before = call.entry.args or NO_ARGS, put_options and call.entry.options.before
   local pairs_from = args.pairs and args.pairs + words.shift
@@ -244,12 +242,12 @@ local function expand_all(call, last, given, words, put_options)
   return many
 end
 
---- The plain arguments that `...` stand for.
----@param entry table of commands.lua; for other commands { name = "JSON.SET" }
+--- Expands arguments to plain ones.
+---@param entry table of command/table.lua; for other commands { name = "JSON.SET" }
 ---@param json_encode fun(value: any): string
----@param n integer how many arguments there are
+---@param n integer number of arguments
 ---@return table list of strings and numbers, with their count as `n`
----@return string|nil command the one to send instead of this one (HGET with a list of fields: HMGET)
+---@return string|nil command to be sent instead (HMGET for HGET with a list of fields)
 function M.expand(entry, json_encode, n, ...)
   local given = { ... }
   local call = {
@@ -257,7 +255,7 @@ function M.expand(entry, json_encode, n, ...)
     entry = entry,
     encode = json_encode,
     out = { n = 0 },
-    keys_end = 0, -- length of `out` with all the keys that a number has announced
+    keys_end = 0, -- length of `out` after all keys that `numkeys` counts
     at = 0,
   }
   local words, last, put_options = survey(entry, n, given), n, nil
@@ -274,11 +272,11 @@ function M.expand(entry, json_encode, n, ...)
   return call.out, nil
 end
 
---- For commands with `rewrite`: what to send when it is something other than what was called for.
----@param entry table of commands.lua
----@param n integer how many arguments there are
----@return string|nil command nil: send it as it is
----@return table|nil list its arguments (tables among them still to be expanded), with their count as `n`
+--- Applies the `rewrite` of an entry.
+---@param entry table of command/table.lua
+---@param n integer number of arguments
+---@return string|nil command to be sent instead; nil when nothing changes
+---@return table|nil list its arguments, with their count as `n`. Tables among them are not expanded yet.
 function M.rewrite(entry, n, ...)
   local rule = entry.rewrite
   if rule.default then
@@ -292,10 +290,10 @@ function M.rewrite(entry, n, ...)
   return rule.to, list
 end
 
---- How long a blocking command waits on the server.
----@param entry table of commands.lua, with `timeout`
----@param n integer how many arguments there are, plain ones
----@param list table the arguments
+--- The time that a blocking command waits on the server.
+---@param entry table of command/table.lua, with `timeout`
+---@param n integer number of arguments
+---@param list table the arguments, plain ones
 ---@return number|nil seconds 0 is for ever; nil when it does not block
 function M.timeout(entry, n, list)
   local rule = entry.timeout
@@ -305,7 +303,7 @@ function M.timeout(entry, n, list)
     at = place and place + 1
   end
   local value = at and tonumber(list[at])
-  return value and value >= 0 and value * rule.unit or nil -- (less than that the server refuses)
+  return value and value >= 0 and value * rule.unit or nil -- (the server refuses negative values)
 end
 
 return M

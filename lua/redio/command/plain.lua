@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The flat list of strings and numbers that a call becomes, and the checks of what goes into it. Misuse raises a
--- string without a position, with the command's name and the argument's number.
+-- Writes the plain arguments of a call, strings and numbers, to a flat list, and checks each of them. Misuse raises a
+-- string without a position. It has the command's name and the argument's number.
 
 local messages = require "redio.base.messages"
 
@@ -8,10 +8,10 @@ local floor = math.floor
 
 local M = {}
 
--- Call: what one expansion works with.
+-- Fields of `call`, the state of one expansion:
 --   name, entry, encode     the command and the JSON encoder
 --   out                     the flat list so far
---   at                      number of the argument being looked at
+--   at                      number of the current argument
 
 function M.refuse(call, message, ...)
   if select("#", ...) > 0 then message = message:format(...) end
@@ -24,7 +24,7 @@ function M.put(call, value)
   out[n], out.n = value, n
 end
 
--- A string or number; `what` says where a wrong one was found ("element 2", "option 'ex'").
+-- Puts a string or a number. `what` names its place for an error ("element 2", "option 'ex'").
 function M.put_plain(call, value, what)
   local kind = type(value)
   if kind ~= "string" and kind ~= "number" then
@@ -34,7 +34,7 @@ function M.put_plain(call, value, what)
   M.put(call, value)
 end
 
--- Anything that can be sent: tables and booleans as JSON.
+-- Puts a value of any type that can be sent: tables and booleans as JSON.
 function M.put_value(call, value, what)
   local kind = type(value)
   if kind == "table" or kind == "boolean" then
@@ -50,7 +50,7 @@ function M.put_value(call, value, what)
   end
 end
 
--- Length of a list without holes; nil for a table that is no list, and for an empty one.
+-- The length of a list without holes; nil for an empty table or a record.
 function M.list_length(call, list)
   if list[1] == nil then
     for key in pairs(list) do
@@ -82,7 +82,7 @@ local function sort_keys(a, b)
   return a < b
 end
 
--- The keys of a record, in an order that does not depend on the run: equal calls send equal bytes.
+-- The keys of a record, sorted, so that equal calls send equal bytes.
 function M.sorted_keys(call, record)
   local keys = {}
   for key in pairs(record) do
@@ -98,7 +98,7 @@ function M.has_fraction(value)
   return type(value) == "number" and value > -2 ^ 53 and value < 2 ^ 53 and value % 1 ~= 0
 end
 
--- Never 0 for something above it: that would be "at once", or "for ever".
+-- Rounds to an integer, but a positive value never to 0, which means "at once" or "for ever".
 function M.scaled(value, scale)
   local whole = floor(value * scale + 0.5)
   return whole == 0 and value > 0 and 1 or whole

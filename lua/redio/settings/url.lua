@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- URLs: where the server is, who we are to it, and options in the query. Whatever is wrong raises a string without
--- a position. It names the part, never its text, also where that should be a name: of a URL that is wrong nobody knows
--- which part of it was meant for a password.
+-- URLs: the address of the server, user and password, and options in the query. A wrong URL raises a string without a
+-- position. It names the wrong part and never shows its text, since any part of a wrong URL may be a password.
 
 local core = require "redio.core"
 local messages = require "redio.base.messages"
@@ -26,7 +25,7 @@ local function fail(message, ...)
   error("bad URL: " .. message:format(...), 0)
 end
 
--- Percent-decoding, once: what it gives is never decoded again.
+-- Percent-decodes a part. The result is never decoded again.
 local function decode(part, what)
   local plain = part:gsub("%%%x%x", "")
   if plain:find("%", 1, true) then
@@ -41,7 +40,7 @@ local function decode_or_nil(part, what)
   if part and part ~= "" then return decode(part, what) end
 end
 
--- " 'name'" of a URL in which nothing can be a password, nor the rest of one; else nothing.
+-- " 'name'" if nothing in the URL can be a password or a part of one, else "".
 local function shown(name, url)
   local holds_secret = url:find("@", 1, true) or url:lower():find("pass", 1, true)
   return not holds_secret and name:find "^[a-z+_.-]+$" and " '" .. name .. "'" or ""
@@ -55,7 +54,7 @@ local function split_scheme(url)
   return found, rest, true
 end
 
--- "user:password@rest". The last @ counts, so that one within a password does no harm.
+-- Splits "user:password@rest" at the last @, since a password may contain one.
 local function split_user(authority, said)
   local user, rest = authority:match "^(.*)@([^@]*)$"
   if not user then return authority end
@@ -88,7 +87,7 @@ local function read_port(digits, user_given)
   return port
 end
 
--- "host:port", "[::1]:port", either part missing.
+-- Splits "host:port" or "[::1]:port", where either part may be missing.
 local function split_host(part, said, user_given)
   local ip6, rest = part:match "^%[([^%]]*)%](.*)$"
   local host, port
@@ -147,8 +146,8 @@ local function put(said, place, value)
   end
 end
 
--- `mistaken`: there is an @, so what looks like the query may be the rest of a password. So may a name that there is no
--- option of where `?password=a&b=c` has one.
+-- Refuses an unknown option. With an @ in the query (`mistaken`) it may be the rest of a password. So may the unknown
+-- option b in `?password=a&b=c`.
 local function refuse_option(name, mistaken, url)
   if mistaken then fail "unknown option in the query; in a password, / ? # and %% are written %%2F %%3F %%23 %%25" end
   fail("unknown option%s in the query%s", shown(name, url), messages.did_you_mean(name, types.names))
@@ -179,7 +178,7 @@ local function check_characters(url)
   end
 end
 
--- What belongs to a unix socket, once the user is off: for TLS, the name on the certificate.
+-- Reads the rest of a URL of a unix socket: the path and, for TLS, the name on the certificate in place of a host.
 local function split_unix(host, path, scheme, said)
   if scheme.tls and host ~= "" then
     said.options.tls = { server_name = read_host(host, "the certificate's name") }
@@ -189,7 +188,7 @@ local function split_unix(host, path, scheme, said)
   said.path = read_socket(path)
 end
 
---- What the URL itself says, and no default: `host`, `port`, `tls` are nil where it says nothing of them.
+--- Reads a URL without defaults: `host`, `port` and `tls` are nil where it does not have them.
 ---@param url string
 ---@return table
 function M.split(url)
@@ -214,8 +213,8 @@ function M.split(url)
   return said
 end
 
---- Reads a URL. `host` and `port` are nil for a unix socket, `username`, `password` and `database` where the URL
---- does not say them; `options` has what else its query says, cast.
+--- Reads a URL with defaults. `host` and `port` are nil for a unix socket. `username`, `password` and `database` are
+--- nil where the URL does not have them. `options` has the other options of the query, converted to their types.
 ---@param url? string default: redis://localhost/
 ---@return table parts {host, port, path, tls, username, password, database, options}
 function M.parse(url)
