@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- redio, through its public face. See measure.lua for how a program is called.
+-- redio, by its public API. measure.lua says how the program is called.
 
 local measure = require "bench.measure"
 local redio = require "redio"
@@ -61,7 +61,7 @@ end
 
 local tasks = {}
 
---- `count` tasks that run `work`; returns when they are done.
+--- Runs `work` in `count` tasks. Returns when they are done.
 local function together(count, work)
   for i = 1, count do
     tasks[i] = redio.spawn(work)
@@ -72,7 +72,7 @@ local function together(count, work)
 end
 
 for _, count in ipairs { 1000, 10000 } do
-  -- each asks again as soon as it has its answer, with a fresh handle
+  -- each task asks again as soon as it has its answer, with a new handle
   add("coroutines-" .. count, count, function(n)
     local bytes = 0
     together(count, function()
@@ -83,7 +83,7 @@ for _, count in ipairs { 1000, 10000 } do
     end)
     return bytes
   end)
-  -- a fresh coroutine, too, for each GET
+  -- a new coroutine, too, for each GET
   add("spawn-" .. count, count, function(n)
     local bytes = 0
     local function work()
@@ -152,7 +152,7 @@ end))
 
 -- the rest ------------------------------------------------------------------------------------------------
 
-local MESSAGES = 10000 -- one script publishes that many, and the next one when the first of them has come
+local MESSAGES = 10000 -- published by one script. The next script is sent when the first message has arrived.
 local PUBLISH = "for i = 1, " .. MESSAGES .. " do redis.call('PUBLISH', 'channel', ARGV[1]) end"
 
 add("messages", MESSAGES, function(n)
@@ -211,7 +211,7 @@ end
 
 -- memory --------------------------------------------------------------------------------------------------
 
--- Bytes that the process has in memory, after a full collection.
+-- The resident memory of the process in bytes, after a full collection.
 local function resident()
   collectgarbage()
   collectgarbage()
@@ -221,8 +221,8 @@ local function resident()
   return pages * 4096
 end
 
--- Bytes for each of the things of which `make()` makes `each` (1) at once: that is called `count` times, and what it
--- returns is kept.
+-- The bytes that one thing takes. `make()` makes `each` (1) of them. It is called `count` times, and its results are
+-- kept.
 local function memory(name, count, make, before, each)
   workloads[#workloads + 1] = { name, function()
     redio.run(function()
@@ -237,7 +237,7 @@ local function memory(name, count, make, before, each)
       end
       measure.say(name, count * (each or 1), resident() - start)
       assert(#kept == count)
-      os.exit(0) -- what is in flight is of no interest
+      os.exit(0) -- without waiting for replies
     end)
   end }
 end
@@ -260,7 +260,7 @@ local function start(fn)
   return co
 end
 
--- What a coroutine costs that waits for something else, to be subtracted.
+-- The cost of a coroutine that waits for something else, to be subtracted.
 memory("memory-coroutine", 10000, function()
   return start(function()
     coroutine.yield()

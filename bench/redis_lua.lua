@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- redis-lua, which is all Lua upon LuaSocket. See measure.lua for how a program is called.
+-- redis-lua, which is plain Lua with LuaSocket. measure.lua says how the program is called.
 
--- Debian has it for Lua up to 5.3; 5.4 can run the same file.
+-- Debian has it for Lua up to 5.3. Lua 5.4 can run the same file.
 package.path = package.path .. ";" .. package.path:gsub("5%.4", "5.3")
 
 local measure = require "bench.measure"

@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The laws of the design, checked over the tree this is run in (after `make build`). One line for each
--- breach: FILE:LINE: law: what is wrong.
--- spec/tree/lint_spec.lua breaks each law once and expects it to be named.
+-- laws.lua: checks the laws of the design in the working directory, after `make build`. Prints FILE:LINE: LAW: REASON
+-- for each breach. spec/tree/lint_spec.lua breaks each law once.
 
 local source = dofile "tools/source.lua"
 local set, output_lines, files, read, split =
@@ -24,7 +23,7 @@ local function code_lines(path)
   return code[path]
 end
 
--- Each place in `path`, outside of comments, where one of the words stands as a whole word.
+-- Calls `act` for each of the words in a file, outside of comments.
 local function each_word(path, words, act)
   for number, line in ipairs(code_lines(path)) do
     for word in line:gmatch("[%a_][%w_]*") do
@@ -39,7 +38,7 @@ local function base(path)
   return path:match("[^/]+$")
 end
 
--- The name of the function whose head this line begins, if it does.
+-- The name of the function, when the line begins one.
 local function head_of_c(line)
   return line:match("^[%a_][^=;{]-([%w_]+)%s*%(")
 end
@@ -77,7 +76,7 @@ local function function_at(path, number)
   return nil
 end
 
--- Words of a file that may stand in one function only.
+-- Allows some words in one function only.
 local function one_function(law, path, words, seen, why)
   each_word(path, words, function(place, word, number)
     local name = function_at(path, number)
@@ -96,7 +95,7 @@ end
 local binding = setmetatable({}, { __index = function(_, name)
   return name == "compat.h" or name:find("^l%w+%.[ch]$") ~= nil
 end })
--- No socket, no clock, no thread, no locale: what is left of the standard library.
+-- The standard library without sockets, clocks, threads and locales.
 local pure_headers = set([[assert.h errno.h float.h inttypes.h limits.h math.h stdarg.h stdbool.h
   stddef.h stdint.h stdio.h stdlib.h string.h]])
 local process_headers = set("fcntl.h signal.h unistd.h sys/epoll.h sys/un.h")
@@ -117,7 +116,7 @@ local function check_include(path, number, header, quotes)
       breach("pure C knows no Lua", place, "<%s> belongs to the binding", header)
     end
   elseif process_headers[header] and base(path) == "lprocess.c" then
-    return -- what a transport arranges with its process
+    return -- signals, forks and epoll, for transports
   elseif not pure_headers[header] then
     breach("C does no I/O", place, "<%s> is none of the headers without socket, clock or thread", header)
   end
@@ -172,7 +171,7 @@ local function path_of(module)
   return nil
 end
 
--- What a file requires: a list of {path, line}.
+-- The files that a file requires: a list of {path, line}.
 local function requires(path)
   local list = {}
   for number, line in ipairs(code_lines(path)) do
@@ -198,7 +197,7 @@ for _, path in ipairs(files("lua/redio", "*.lua")) do
   end
 end
 
--- Circles among files: `edges(path)` is a list of {path, line}.
+-- Finds circles among files. `edges(path)` is a list of {path, line}.
 local function find_circles(law, paths, edges)
   local state = {}
   local function visit(path)
@@ -312,7 +311,7 @@ for _, path in ipairs(files("src", "l*.c l*.h compat.h")) do
   end
 end
 
--- What the compiler made --------------------------------------------------------------------------
+-- Compiled objects --------------------------------------------------------------------------------
 
 local build = os.getenv("BUILD") or "build"
 local libraries = {
@@ -396,7 +395,7 @@ for _, path in ipairs(everything) do
   end
 end
 
--- Data, not code, is as long as it is; these others are over the limit for a reason.
+-- Files over the limit, with the reason.
 local length_limits = { c = 600, lua = 400 }
 local may_be_longer = {
   ["lua/redio/command/table.lua"] = "data",

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# lint.sh: runs every check, also after one has failed, and fails if one did.
+# lint.sh: runs every check, also after one has failed. Fails if one did.
 cd "$(dirname "$0")/.." || exit
 status=0
 check() {

@@ -23,7 +23,7 @@ local generated = set "lua/redio/meta/commands.lua" -- the words are those of Re
 local areas = {
   { "lua", "lua", "*.lua" },
   { "src", "src", "*.c *.h" },
-  { "tools", "tools .ci", "*.lua *.sh run" },
+  { "tools", "tools .ci Makefile", "*.lua *.sh run Makefile" },
   { "bench", "bench", "*.lua *.c *.sh *.py *.js" },
   { "examples", "examples", "*.lua *.c" },
   { "docs", "docs *.md bench/*.md", "*.md" },
@@ -142,7 +142,7 @@ end
 
 -- Findings ------------------------------------------------------------------------------------------------
 
--- Whether a sentence begins at `at`.
+-- True when a sentence begins at `at`.
 local function begins_sentence(text, at)
   local before = text:sub(1, at - 1):gsub("[%s(*_\"]+$", "")
   return before == "" or before:find "[.!?]$" ~= nil and text:sub(at, at):find "%u" ~= nil

@@ -22,7 +22,7 @@ function M.output_lines(command)
   return lines
 end
 
---- The files below the paths of `where`, sorted. Their names match one of the patterns: "*.c *.h".
+--- The files below the paths of `where` with a name like one of the patterns ("*.c *.h"), sorted.
 function M.files(where, patterns)
   local names = {}
   for pattern in patterns:gmatch "%S+" do
