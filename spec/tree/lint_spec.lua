@@ -154,6 +154,8 @@ local bad_prose = {
   { "bench/still.c", "/* Two things:\n * the stranger */\n", "stranger" },
   { "bench/still.c", "// Those are still.\n", "Those are still" },
   { "tools/lint.sh", "# That is all.\n", "That is all" },
+  { "tools/lint.sh", "# One check.\n# (Two checks.) That's all.\n", "That's all" },
+  { "SECURITY.md", "\nThe reply is nobody's.\n", "nobody's" },
   { "SECURITY.md", "\nThe `caller` is [someone](README.md) else.\n", "someone else" },
   { "SECURITY.md", "\n| option | |\n| --- | --- |\n| `tls` | for everybody |\n", "everybody" },
 }
