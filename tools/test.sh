@@ -1,13 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# test.sh SPEC...: runs spec files, or all in a directory; what .busted says applies.
-# Each file runs in a process of its own, as many at a time as there are processors (or JOBS=), so that neither the heap
-# nor the servers of one weigh on another. One line a file; all that it printed where it failed. The last line is
-# busted's, for all of them.
+# test.sh SPEC...: runs spec files, or all in a directory, with the settings of .busted.
+# Each file runs in a process of its own, with a heap and servers of its own. As many run at a time as there are
+# processors (or JOBS=). Prints one line for each file, after the file's output if it failed. The last line is the sum,
+# in the form of busted.
 cd "$(dirname "$0")/.." || exit
 . tools/env.sh
 
-# Not by the command `busted`, which runs on whatever `lua` is.
+# (The command `busted` runs on the installed `lua`, not on $LUA.)
 busted() {
   "$LUA" -e 'require "busted.runner" { standalone = false }' /dev/null "$@"
 }
@@ -19,7 +19,7 @@ fi
 
 SUMMARY='^[0-9]+ success(es)? / [0-9]+ failures? / [0-9]+ errors? / [0-9]+ pending'
 
-# run FILE: its report, in one piece, and its summary for the sum. A file that ended without one has an error.
+# run FILE: prints its report in one piece, and adds its summary to the sum. A file without a summary has an error.
 run() {
   local file=$1 output status summary
   output=$(busted "$file" 2>&1)
