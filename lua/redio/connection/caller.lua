@@ -54,6 +54,7 @@ function M.new(settings, transport, hooks)
   local self = setmetatable({
     settings = settings,
     address = settings.address,
+    home = hooks.home,
     transport = transport,
     hooks = hooks,
     exclusive = true,

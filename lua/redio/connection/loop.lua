@@ -57,6 +57,7 @@ function M.new(settings, transport, hooks)
   local self = setmetatable({
     settings = settings,
     address = settings.address,
+    home = hooks.home,
     transport = transport,
     hooks = hooks,
     exclusive = hooks.exclusive or false,

@@ -30,6 +30,7 @@ function M.new(settings, transport, hooks, pool)
   return setmetatable({
     settings = settings,
     address = settings.address,
+    home = hooks.home,
     transport = transport,
     hooks = hooks,
     exclusive = false,
@@ -211,7 +212,7 @@ end
 local function establish(self)
   local settings, transport = self.settings, self.transport
   local started = transport.now()
-  local hooks = { on_connect = self.hooks.on_connect, on_lost = function(_, err)
+  local hooks = { home = self.home, on_connect = self.hooks.on_connect, on_lost = function(_, err)
     self:fail(err)
   end }
   local conn = pull.new(settings, transport, hooks)
