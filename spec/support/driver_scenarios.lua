@@ -177,7 +177,7 @@ M.all = {
     equal(true, conn.retiring)
     local slot, why = conn:submit(pipeline_of { "ECHO", "late" }, ONE)
     equal(nil, slot)
-    equal("state", why)
+    equal("draining", why)
     local token, value = conn:wait()
     equal(core.DONE, token)
     equal("last", value)

@@ -29,6 +29,7 @@ local core = require "redio.core"
 local errors = require "redio.base.errors"
 local handshake = require "redio.connection.handshake"
 local messages = require "redio.base.messages"
+local queue = require "redio.base.queue"
 
 local new_core = core.connection
 
@@ -71,6 +72,7 @@ local PING_AS_MESSAGE = core.command { name = "PING", silent = true }
 ---@field lost table? the error that it has ended with
 ---@field proved boolean? the server has answered after the login
 ---@field stage string for errors
+---@field openers redio.Queue what waits for it to be ready
 ---@field hold any what waits for messages on it
 local Link = {}
 
@@ -92,6 +94,7 @@ end
 function M.init(self, settings, transport, hooks)
   self.settings, self.address, self.transport, self.hooks = settings, settings.address, transport, hooks
   self.home, self.exclusive = hooks.home, hooks.exclusive or false
+  self.openers = queue.new()
   self.was_ready, self.leaves = false, false
   self:start_core()
   return self
@@ -172,6 +175,12 @@ end
 ---@return integer bytes
 function Link:load()
   return self.core:waiting()
+end
+
+--- How many wait for it to be ready.
+---@return integer
+function Link:waiting_to_open()
+  return self.openers:count()
 end
 
 --- Whether replies are to come.

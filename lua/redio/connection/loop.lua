@@ -10,7 +10,6 @@ local link = require "redio.connection"
 local liveness = require "redio.connection.liveness"
 local lua_version = require "redio.base.lua_version"
 local opening = require "redio.connection.opening"
-local queue = require "redio.base.queue"
 local task = require "redio.task"
 
 local HANDSHAKE = core.HANDSHAKE
@@ -64,7 +63,6 @@ end
 ---@return redio.LoopConnection
 function M.new(settings, transport, hooks)
   local self = link.init(setmetatable({
-    openers = queue.new(),
     pumping = false,
     flushing = false,
     paused = false,
@@ -135,11 +133,6 @@ function Loop:wait_ready()
   local waiter = { conn = self, abandon = stop_opening }
   self.openers:enter(waiter)
   return task.wait(waiter)
-end
-
---- How many wait for it to be ready.
-function Loop:waiting_to_open()
-  return self.openers:count()
 end
 
 -- writing -------------------------------------------------------------------------------------------------

@@ -197,9 +197,13 @@ end
 local function establish(self)
   local settings, transport = self.settings, self.transport
   local started = transport.now()
-  local conn = caller.new(settings, transport, { on_connect = self.hooks.on_connect, on_lost = function(_, err)
-    self:fail(err)
-  end })
+  local conn = caller.new(settings, transport, {
+    home = self.home,
+    on_connect = self.hooks.on_connect,
+    on_lost = function(_, err)
+      self:fail(err)
+    end,
+  })
   self.stage, conn.stage = "connecting", "connecting"
   local socket, why, permanent, at = transport.open(settings, self._pool, settings.connect_timeout)
   if not socket then

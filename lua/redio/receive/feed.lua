@@ -178,14 +178,12 @@ end
 
 -- Makes a ready connection the current one.
 function Feed:_adopt(conn)
-  local pool = self.client._pool
-  if self.closed then return pool:release(conn, false) end
+  if self.closed then return conn.home:release(conn, false) end
   conn:within(false)
   self.conn, self.paused, self.expecting = conn, false, false
-  self._guard = pool:guard(conn)
+  self._guard = conn.home:guard(conn)
   self:hold(not self.waiters:is_empty())
-  if not self.client.transport.pulls then return end
-  self.waiters:wake_all() -- each waiter parks again, at this connection
+  if self.client.transport.request then self.waiters:wake_all() end -- each waiter parks again, at this connection
 end
 
 local PASSING = { "ConnectionError", "ProtocolError", "LoadingError", "MaxClientsError", "BusyError",
@@ -208,7 +206,7 @@ local DISTANCE = 0.5
 function Feed:open(again)
   local client = self.client
   while not self.closed do
-    local conn, err = client._pool:receive(hooks_of(self))
+    local conn, err = client.topology:pick():receive(client, hooks_of(self))
     self._coming = nil
     if conn then return self:_adopt(conn) end
     if self.closed then return nil end
@@ -222,7 +220,7 @@ function Feed:close()
   self.closed = true
   self.held, self.held_bytes, self.paused = 0, 0, false
   if self._guard then self._guard.held.conn = nil end
-  if self.conn then self.client._pool:release(self.conn, false) end
+  if self.conn then self.conn.home:release(self.conn, false) end
   if self._coming then self._coming:close() end
   self.waiters:tell_all()
   self.client.transport.flush()

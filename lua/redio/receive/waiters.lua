@@ -20,14 +20,13 @@ Waiters.__index = Waiters
 --- `feed` has the methods needs_care(), care(waiter): err?, is_up(), hold(is_needed), and the field `conn`.
 ---@param feed redio.Feed
 function M.new(feed)
-  local pulls = feed.client.transport.pulls or false
+  local request = feed.client.transport.request or false -- where a request may end, with its threads, unannounced
   return setmetatable({
     feed = feed,
     all = linked_list.new(),
     turn = false, -- the waiter that opens or restores the connection
-    _pulls = pulls,
-    _handed = pulls and linked_list.new(), -- waiters that were told and have not run yet
-    _request = pulls and feed.client.transport.request,
+    _handed = request and linked_list.new(), -- waiters that were told and have not run yet
+    _request = request,
   }, Waiters)
 end
 
@@ -184,7 +183,7 @@ local GLANCE = 1
 
 -- Parks without a connection.
 function Waiters:_park_apart(waiter)
-  if not self._pulls then return task.wait(waiter) end
+  if not self._request then return task.wait(waiter) end
   local record = task.begin(waiter)
   repeat
     task.idle(waiter, GLANCE)

@@ -117,11 +117,14 @@ end
 local function settle_place(settings)
   if settings.path then
     settings.address = messages.printable(settings.path)
-    return
+  else
+    settings.host = (settings.host or url.DEFAULT_HOST):gsub("^%[(.*)%]$", "%1")
+    settings.port = settings.port or url.DEFAULT_PORT
+    settings.address = M.address(settings.host, settings.port)
   end
-  settings.host = (settings.host or url.DEFAULT_HOST):gsub("^%[(.*)%]$", "%1")
-  settings.port = settings.port or url.DEFAULT_PORT
-  settings.address = M.address(settings.host, settings.port)
+  settings.seeds = {
+    { host = settings.host, port = settings.port, path = settings.path, address = settings.address },
+  }
 end
 
 local function settle(settings, tls_fields)
@@ -159,8 +162,9 @@ function M.address(host, port)
 end
 
 --- The settings of a client: every option or its default, `address` (for messages), `decode_mode` ("none", "str",
---- "auto", or "fn" when `decode` is a function), `read_timeout` and `write_timeout`. `tls` is false or a table, `retry`
---- is false or {max, base, cap}. The URL takes precedence over the table. The table is copied.
+--- "auto", or "fn" when `decode` is a function), `read_timeout` and `write_timeout`, and `seeds`, a list of the servers
+--- to begin with, each {host, port, path, address}. `tls` is false or a table, `retry` is false or {max, base, cap}.
+--- The URL takes precedence over the table. The table is copied.
 ---@param where? string a URL
 ---@param options? table
 ---@param level? integer as in `error`: 1 is this function, 2 (the default) its caller
