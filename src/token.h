@@ -8,8 +8,7 @@
 #include "number.h"
 
 typedef struct redio_token {
-  unsigned char
-      type; /* + - : $ * _ # , ( ! = % ~ > ; and '.' for the end of a streamed aggregate */
+  unsigned char type; /* + - : $ * _ # , ( ! = % ~ > ; and '.', the end of a streamed aggregate */
   unsigned char streamed; /* $ * % ~ of unknown length: chunks (type ';', the last one empty) or
                              elements up to '.' follow */
   const char *s; /* + - : its line; ( : its line without a plus; $ ! ; : its bytes; = : those behind
