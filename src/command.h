@@ -25,8 +25,7 @@ enum {
   REDIO_QUIT = 1 << 12,     /* the server hangs up after it */
   REDIO_DATABASE = 1 << 13, /* the state that it leaves is the database */
   REDIO_NAME = 1 << 14,     /* the state that it leaves is the connection's name */
-  REDIO_AUTH =
-      1 << 15 /* when it fails while other replies wait, servers of 7.2 to 8 do not answer */
+  REDIO_AUTH = 1 << 15      /* must come first: see redio_pipeline_refuses */
 };
 
 #define REDIO_OPTIONS_MAX 12
@@ -43,8 +42,7 @@ typedef struct redio_option {
 
 /* The shapes of the reply that depend on the arguments. */
 typedef struct redio_variants {
-  unsigned char
-      argc; /* one more than the number of arguments that asks for `argc_shape`; 0: none */
+  unsigned char argc; /* one more than the arguments that ask for `argc_shape`; 0: none */
   unsigned char argc_shape;
   unsigned char from;    /* the argument, from 1, at which the options begin */
   unsigned char numkeys; /* the argument that counts the keys before the options; 0: none does */

@@ -80,14 +80,12 @@ typedef struct redio_connection {
   uint32_t last_sent;    /* slot of the last chain that was sent, and its number */
   unsigned long long last_sent_number;
   unsigned long long submitted; /* chains so far */
-  uint32_t
-      last_indexed; /* slot of the last chain in the caller's index of waiters, and its number */
+  uint32_t last_indexed;        /* slot of the last chain in the index (lslot.c), and its number */
   unsigned long long last_indexed_number;
   uint32_t keeping; /* number of lasting chains */
   size_t unasked;   /* bytes that had come for no chain when the last chains were sent */
   redio_state state;
-  const char
-      *broken;    /* the reason why the replies cannot be trusted although the bytes are valid */
+  const char *broken; /* the reason why replies cannot be trusted although their bytes are valid */
   size_t max_out; /* bytes that may wait to be sent before chains are refused, and bytes that are
                      kept after they were sent; 0: any number */
   unsigned char choked;   /* the socket does not keep up: chains are refused for now */

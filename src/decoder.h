@@ -63,9 +63,8 @@ typedef struct redio_decoder {
 void redio_decoder_init(redio_decoder *d, const redio_limits *limits);
 void redio_decoder_free(redio_decoder *d);
 
-/* Stores bytes. Returns 0, or -1 when memory is out: nothing is stored then, and the decoder is
- * dead
- * ("out of memory"). A dead decoder ignores the bytes and returns 0. */
+/* Stores bytes. Returns 0; or -1 when memory is out, with nothing stored and the decoder dead. A
+ * dead decoder ignores the bytes and returns 0. */
 int redio_decoder_feed(redio_decoder *d, const char *bytes, size_t n);
 
 /* VALUE: one whole top-level reply lies at redio_buf_head(&d->in). It is d->pos bytes long, and
@@ -76,8 +75,8 @@ redio_status redio_decoder_next(redio_decoder *d);
 /* Drops the reply that `next` found. */
 void redio_decoder_consume(redio_decoder *d);
 
-/* Returns the reason of a dead decoder, one line without bytes of any payload ("protocol error:
- * ..."); NULL while it is not dead. */
+/* Returns the reason of a dead decoder, one line without bytes of any payload; NULL while it is not
+ * dead. */
 const char *redio_decoder_error(const redio_decoder *d);
 
 #endif

@@ -5,7 +5,7 @@
 
 #include "compat.h"
 
-/* The only function that a library exports. */
+/* Marks the only function that a library exports. */
 #if defined(__GNUC__)
 #define REDIO_MODULE __attribute__((visibility("default")))
 #else

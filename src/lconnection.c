@@ -34,13 +34,13 @@ static int lconnection_gc(lua_State *L) {
 
 /* State ---------------------------------------------------------------------------------------- */
 
-/* connection:event(name) -> the new state | nil: the state has no such step, and remains
+/* connection:event(name) -> the new state | nil: the state has no such step, and stays
  *
- *   connect      closed -> connecting
- *   connected    connecting -> handshake
- *   established  handshake -> ready
- *   drain        ready, draining -> draining: chains in flight finish, new ones are refused
- *   lose         any -> lost: `next` returns the chains that have not finished */
+ *   connect       closed -> connecting
+ *   connected     connecting -> handshake
+ *   established   handshake -> ready
+ *   drain         ready, draining -> draining: chains in flight finish, new ones are refused
+ *   lose          any state -> lost: `next` returns the chains that have not finished */
 static int lconnection_event(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
   int event = luaL_checkoption(L, 2, NULL, redio_event_names);
@@ -180,9 +180,8 @@ static int lconnection_submit(lua_State *L) {
     lua_pushvalue(L, AT_COLLECTED);
   slot = redio_submit(L, redio_stock_of(L), c, p, mode, AT_SLOTS);
   if (slot != REDIO_NO_CHAIN && !lua_isnil(L, AT_WAITER)) {
-    lua_pushvalue(L, AT_WAITER);
-    redio_set_cell(L, AT_SLOTS, slot,
-                   REDIO_CELL_WAITER); /* the cell exists: this needs no memory */
+    lua_pushvalue(L, AT_WAITER); /* replaces the coroutine: this needs no memory */
+    redio_set_cell(L, AT_SLOTS, slot, REDIO_CELL_WAITER);
   }
   if (slot == REDIO_NO_CHAIN)
     lua_pushboolean(L, 0);
@@ -192,8 +191,8 @@ static int lconnection_submit(lua_State *L) {
   return 2;
 }
 
-/* connection:find(slots, waiter) -> the slot of the waiter's chain, true when it may have been sent
- * | nothing: it waits for none */
+/* connection:find(slots, waiter) -> slot, was_sent | nothing: it waits for no chain
+ * Finds the chain for which the coroutine waits. */
 static int lconnection_find(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
   uint32_t slot;
@@ -219,8 +218,9 @@ static int lconnection_drop(lua_State *L) {
 
 /* Bytes ---------------------------------------------------------------------------------------- */
 
-/* connection:output() -> a string or a list of strings to write, its size, the number of chains
- * that wait for replies | nothing: there is none */
+/* connection:output() -> bytes, size, waiting | nothing: there are none
+ * Takes the bytes to write, a string or a list of strings. `waiting`: chains that wait for
+ * replies. */
 static int lconnection_output(lua_State *L) { return redio_push_output(L, check_connection(L, 1)); }
 
 /* connection:feed(bytes) -> true, or false when memory is out */
@@ -234,20 +234,22 @@ static int lconnection_feed(lua_State *L) {
 
 /* connection:next(slots) -> the next result of the bytes so far, or the next chain of a lost
  * connection:
- *   waiter, DONE, results...            the chain is finished; with COLLECT its table and the
- * lengths of the results and places stand for the results waiter, FAILED, errors, results     there
- * are error replies: see push_failed waiter, LOST, was_sent, pipeline    the chain has not
- * finished; false for a pipeline that is not kept false, true, kind, ...              a push; for a
- * receiver also an array that belongs to no chain false, false, value                 another reply
- * that belongs to no chain nothing                             bytes are missing nil, text the
- * stream is dead */
+ *   waiter, DONE, results...           the chain is finished
+ *   waiter, DONE, collected, n, n      with COLLECT: its table, the lengths of results and places
+ *   waiter, FAILED, errors, results    with error replies: see push_failed
+ *   waiter, LOST, was_sent, pipeline   not finished; false for a pipeline that is not kept
+ *   false, true, kind, ...             a push; for a receiver also an array of no chain
+ *   false, false, value                any other reply of no chain
+ *   nothing                            bytes are missing
+ *   nil, text                          the stream is dead */
 static int lconnection_next(lua_State *L) { return redio_push_next(L, check_connection(L, 1)); }
 
-/* connection:wake(slots) -> as next, but the waiters of finished chains are resumed at once, until
- * there is another result:
- *   waiter, error                       the coroutine has ended by an error
- *   true                                the coroutine cannot be resumed, and the results are
- * dropped The only function of the binding that runs Lua. */
+/* connection:wake(slots) -> as next, but resumes the waiters of finished chains itself
+ * until there is another result:
+ *   waiter, error                      the coroutine has ended by an error
+ *   true                               the coroutine cannot be resumed: its results are dropped
+ *
+ * The only function of the binding that runs Lua. */
 static int lconnection_wake(lua_State *L) {
   redio_connection *c = check_connection(L, 1);
   for (;;) {

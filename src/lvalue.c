@@ -214,8 +214,8 @@ static void build_pair_list(redio_builder *b, const redio_token *t, pairing how,
  * most maps consist of them. When a bad key follows, only these, which nest nothing, are read
  * again. */
 
-/* Fields of an entry. The key of one that is not a pair is nil; IS_PLACE needs REDIO_MODE_PLACES.
- */
+/* Fields of an entry. The key is nil for one that is not a pair. IS_PLACE needs
+ * REDIO_MODE_PLACES. */
 enum { ENTRY_KEY = 1, ENTRY_VALUE, ENTRY_IS_PLACE };
 
 static int entry_at(const redio_builder *b, int i, int field) {

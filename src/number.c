@@ -244,8 +244,7 @@ static int decimal_bits(const decimal *d, uint64_t *bits) {
   return round_binary(b, bits);
 }
 
-/* Reads digits into d. Past the last digit that can matter only a digit other than 0 leaves a
- * trace. */
+/* Reads digits into d. Behind the last one that can matter, d notes only that one is not 0. */
 static const char *read_digits(const char *s, const char *end, decimal *d, int fraction) {
   for (; s < end && redio_is_digit(*s); s++) {
     if (d->exponent > -EXPONENT_LIMIT)

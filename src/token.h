@@ -8,8 +8,7 @@
 #include "number.h"
 
 typedef struct redio_token {
-  unsigned char
-      type; /* + - : $ * _ # , ( ! = % ~ > ; and '.' for the end of a streamed aggregate */
+  unsigned char type; /* + - : $ * _ # , ( ! = % ~ > ; and '.', the end of a streamed aggregate */
   unsigned char streamed; /* $ * % ~ of unknown length: chunks (type ';', the last one empty) or
                              elements up to '.' follow */
   const char *s; /* + - : its line; ( : its line without a plus; $ ! ; : its bytes; = : those behind
@@ -32,13 +31,16 @@ enum { REDIO_BULK_DIGITS = 9, REDIO_BULK_HEADER = REDIO_BULK_DIGITS + 3 };
  * bytes and stores their number. NULL for anything else, for a length of more digits and for a
  * malformed header. REDIO_BULK_HEADER bytes, or a validated token, must lie at p. */
 static inline const char *redio_bulk_at(const char *p, size_t *len) {
-  const char *at = p + 1;
-  size_t n = 0;
-  if (*p != '$' || (*at == '0' && at[1] != '\r'))
+  const char *at = p + 1, *most = p + REDIO_BULK_HEADER - 2;
+  size_t n = (size_t)(*at - '0'), digit;
+  if (*p != '$' || n > 9)
     return NULL;
-  for (; at <= p + REDIO_BULK_DIGITS && redio_is_digit(*at); at++)
-    n = n * 10 + (size_t)(*at - '0');
-  if (at == p + 1 || *at != '\r' || at[1] != '\n')
+  for (at++; (digit = (size_t)(*at - '0')) <= 9; at++) {
+    n = n * 10 + digit;
+    if (at == most || n == digit) /* too long, or behind a leading zero */
+      return NULL;
+  }
+  if (*at != '\r' || at[1] != '\n')
     return NULL;
   *len = n;
   return at + 2;
