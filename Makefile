@@ -31,13 +31,14 @@ else
 SHARED = -shared
 endif
 
-# The binding is all that may see Lua's headers; what is about TLS goes to a library of its own.
+# The files of src/ that see Lua's headers; tools/laws.lua and tools/fuzz.sh read this line.
+BINDING = lbind lconnection lcore ldecoder lencode lhandle loutput lpipeline lprocess lresult lscalar lslot lstock ltls lvalue
 SOURCES = $(notdir $(basename $(wildcard src/*.c)))
-BINDING = $(filter l%,$(SOURCES))
 TLS_SOURCES = tls ltls
+SHARED_SOURCES = lbind
 OBJ = $(BUILD)/obj
 CORE_OBJECTS = $(patsubst %,$(OBJ)/%.o,$(filter-out $(TLS_SOURCES),$(SOURCES)))
-TLS_OBJECTS = $(patsubst %,$(OBJ)/%.o,$(filter $(TLS_SOURCES),$(SOURCES)))
+TLS_OBJECTS = $(patsubst %,$(OBJ)/%.o,$(TLS_SOURCES) $(SHARED_SOURCES))
 CORE_LIBRARY = $(BUILD)/redio/core.so
 TLS_LIBRARY = $(BUILD)/redio/tls.so
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* A reply that the scanner of decoder.h has validated, step by step. */
+/* A reply that the scanner of decoder.h has validated, token by token. */
 #ifndef REDIO_TOKEN_H
 #define REDIO_TOKEN_H
 
 #include <stddef.h>
 
-/* One step through a validated reply. */
+#include "number.h"
+
 typedef struct redio_token {
   unsigned char
       type; /* + - : $ * _ # , ( ! = % ~ > ; and '.' for the end of a streamed aggregate */
@@ -19,9 +20,28 @@ typedef struct redio_token {
   unsigned long long count; /* * ~ > : elements; % : pairs */
 } redio_token;
 
-/* Reads the token at p and returns where the next one starts. Attributes are passed over, whole.
- * "$-1", "*-1" and "_" all read as type '_'. Fields that the type does not name are left as they
- * were. Never allocates. */
+/* Reads the token at p and returns the place of the next one. Attributes are skipped whole. "$-1",
+ * "*-1" and "_" all read as type '_'. Fields that the type does not name are left unchanged. Never
+ * allocates. */
 const char *redio_token_next(const char *p, redio_token *t);
+
+/* The longest header that redio_bulk_at reads: "$123456789\r\n". */
+enum { REDIO_BULK_DIGITS = 9, REDIO_BULK_HEADER = REDIO_BULK_DIGITS + 3 };
+
+/* The fast path for a bulk string, the most frequent reply and element: returns the place of its
+ * bytes and stores their number. NULL for anything else, for a length of more digits and for a
+ * malformed header. REDIO_BULK_HEADER bytes, or a validated token, must lie at p. */
+static inline const char *redio_bulk_at(const char *p, size_t *len) {
+  const char *at = p + 1;
+  size_t n = 0;
+  if (*p != '$' || (*at == '0' && at[1] != '\r'))
+    return NULL;
+  for (; at <= p + REDIO_BULK_DIGITS && redio_is_digit(*at); at++)
+    n = n * 10 + (size_t)(*at - '0');
+  if (at == p + 1 || *at != '\r' || at[1] != '\n')
+    return NULL;
+  *len = n;
+  return at + 2;
+}
 
 #endif

@@ -24,11 +24,13 @@ counted="-fsanitize=fuzzer-no-link -fsanitize-coverage=trace-pc"
 for name in memcpy memmove memchr realloc; do
   counted="$counted -D$name=steps_$name"
 done
+bound=" $(sed -n 's/^BINDING = //p' Makefile) "
 pure= binding=
 for file in "$PWD"/src/*.c; do
-  case ${file##*/} in
-  tls.c | ltls.c) ;;
-  l*.c) binding="$binding $file" ;;
+  name=$(basename "$file" .c)
+  case $name:$bound in
+  tls:* | ltls:*) ;;
+  *" $name "*) binding="$binding $file" ;;
   *) pure="$pure $file" ;;
   esac
 done

@@ -9,7 +9,6 @@
 
 #include "decoder.h"
 #include "fuzz.h"
-#include "lbind.h"
 #include "lvalue.h"
 #include "steps.h"
 
@@ -69,6 +68,13 @@ static int build_reply(lua_State *L, const redio_decoder *d, unsigned shape, uns
   return count;
 }
 
+static unsigned count_shapes(void) {
+  unsigned n = 0;
+  while (redio_shapes[n])
+    n++;
+  return n;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static lua_State *L;
   redio_limits limits = redio_default_limits;
@@ -81,7 +87,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     lua_pushcfunction(L, luaopen_redio_core);
     lua_call(L, 0, 0);
   }
-  shape = data[0] % redio_shape_count;
+  shape = data[0] % count_shapes();
   mode = data[1];
   limits.max_elements = 4096; /* for each, a table may be made in advance */
   limits.max_depth = mode & 0x80 ? 10000 : 128;

@@ -116,7 +116,7 @@ describe("Promise 4, fail closed:", function()
     end)
   end)
 
-  it("a reply that nobody asked for, on an idle connection: shared, pooled, pinned", function()
+  it("a reply that no command asked for, on an idle connection: shared, pooled, pinned", function()
     local line = it_needs:proxy()
     local redis = it_needs:client(line.url, { retry = false })
     check.within(5, function()
@@ -148,7 +148,7 @@ describe("Promise 4, fail closed:", function()
     end
   end)
 
-  -- After a reply that nobody asked for, which came with the one before: what is asked next is answered, or is told
+  -- After a reply that no command asked for, which came with the one before: what is asked next is answered, or is told
   -- that the connection was closed; and then all is well, over another one.
   local function assert_told_or_answered(redis, sent)
     local ok, answer = pcall(function() return redis():echo "mine":await() end)

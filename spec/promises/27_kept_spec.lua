@@ -11,24 +11,37 @@ local stage = require "spec.support.stage"
 
 local PATIENT = { connect_timeout = false } -- behind other specs a collection may take a second
 
+-- Releases the line; and holds it, unless it was released before: a busy machine may come to the wait only then.
+local function holding(line)
+  local released = false
+  return function()
+    released = true
+    line:release()
+  end, function()
+    line.down.hold = not released
+  end
+end
+
 -- Each waits for something that comes after the collections, and is heard then. What makes it come is what it returns;
 -- all else it has made is its own.
 local WAITS = {
   ["a reply on the shared connection"] = function(it, hear)
     local line = it:proxy()
-    return function() line:release() end, function()
+    local release, hold = holding(line)
+    return release, function()
       local redis = redio.Redis(line.url)
       redis():ping():await()
-      line.down.hold = true
+      hold()
       hear(redis():echo("heard"):await())
     end
   end,
   ["a chain"] = function(it, hear)
     local line = it:proxy()
-    return function() line:release() end, function()
+    local release, hold = holding(line)
+    return release, function()
       local redis = redio.Redis(line.url)
       redis():ping():await()
-      line.down.hold = true
+      hold()
       hear(redis():ping():ping():echo("heard"):replies()[1])
     end
   end,
@@ -41,19 +54,21 @@ local WAITS = {
   end,
   ["on_connect"] = function(it, hear)
     local line = it:proxy()
-    return function() line:release() end, function()
+    local release, hold = holding(line)
+    return release, function()
       hear(redio.Redis(line.url, { connect_timeout = false, on_connect = function(db)
-        line.down.hold = true
+        hold()
         db:ping():await()
       end })():echo("heard"):await())
     end
   end,
   ["a second try after a loss"] = function(it, hear)
     local line = it:proxy()
-    return function() line:release() end, function()
+    local release, hold = holding(line)
+    return release, function()
       local redis = redio.Redis(line.url)
       redis():ping():await()
-      line.down.hold = true
+      hold()
       redio.spawn(function()
         redio.sleep(0.01)
         line:cut()
@@ -95,9 +110,10 @@ local WAITS = {
   end,
   ["a transaction"] = function(it, hear)
     local line = it:proxy()
-    return function() line:release() end, function()
+    local release, hold = holding(line)
+    return release, function()
       hear(redio.Redis(line.url):transaction("spec:p27", function(db)
-        line.down.hold = true
+        hold()
         db:echo("heard")
       end)[1])
     end
@@ -113,20 +129,22 @@ local WAITS = {
   end,
   ["a script"] = function(it, hear)
     local line = it:proxy()
-    return function() line:release() end, function()
+    local release, hold = holding(line)
+    return release, function()
       local redis = redio.Redis(line.url)
       redis():ping():await()
-      line.down.hold = true
+      hold()
       hear(redis:script("return ARGV[1]")({}, { "heard" }))
     end
   end,
   ["an iterator"] = function(it, hear)
     local line = it:proxy()
     it:client(server.shared().url)():del("spec:p27:set"):sadd("spec:p27:set", "heard"):await()
-    return function() line:release() end, function()
+    local release, hold = holding(line)
+    return release, function()
       local redis = redio.Redis(line.url)
       redis():ping():await()
-      line.down.hold = true
+      hold()
       for member in redis:sscan("spec:p27:set") do
         hear(member)
       end
@@ -156,11 +174,12 @@ local WAITS = {
   end,
   ["a deadline that does not strike"] = function(it, hear)
     local line = it:proxy()
-    return function() line:release() end, function()
+    local release, hold = holding(line)
+    return release, function()
       hear(redio.with_timeout(50, function()
         local redis = redio.Redis(line.url)
         redis():ping():await()
-        line.down.hold = true
+        hold()
         return (redis():timeout(50):echo("heard"):await())
       end))
     end
@@ -175,10 +194,11 @@ local WAITS = {
   end,
   ["the close of a client"] = function(it, hear)
     local line = it:proxy()
-    return function() line:release() end, function()
+    local release, hold = holding(line)
+    return release, function()
       local redis = redio.Redis(line.url)
       redis():ping():await()
-      line.down.hold = true
+      hold()
       redio.spawn(function()
         redis():ping():await()
       end)

@@ -78,6 +78,27 @@ local cases = {
     'local list = require "redio.base.linked_list"\n',
     also = { "lua/redio/base/linked_list.lua", 'local version = require("redio.base.version")\n' },
   },
+  { "no circle", "src/token.h", '#include "decoder.h"\n', says = "decoder comes back to token" },
+  { "no circle", "src/lbind.c", '#include "lstock.h"\n', place = "src/lpipeline.h:6", says = "lbind comes back" },
+  {
+    "a header declares what its file defines",
+    "src/token.h",
+    "int redio_broken(void);\n",
+    says = "redio_broken is not defined in token.c",
+  },
+  {
+    "a header declares what its file defines",
+    "src/lbind.h",
+    "extern const char redio_broken;\n",
+    says = "redio_broken is not defined in lbind.c",
+  },
+  {
+    "a header declares what its file defines",
+    "src/token.h",
+    "int redio_broken(void);\n",
+    says = "no other file uses redio_broken",
+    also = { "src/token.c", "int redio_broken(void) { return 1; }\n" },
+  },
   { "a file has one job", "lua/redio/base/queue.lua", ("local a = 1\n"):rep(401), place = "lua/redio/base/queue.lua" },
   { "a file has one job", "src/buf.c", ("int a;\n"):rep(601), place = "src/buf.c" },
   {
@@ -232,6 +253,13 @@ describe("lint", function()
       end)
     end)
   end
+
+  it("counts a file of src/ to the binding because the Makefile lists it", function()
+    write("src/lru.c", "/* SPDX-License-Identifier: MIT */\n#include <lua.h>\n")
+    local text = laws()
+    os.remove(tree .. "/src/lru.c")
+    assert(text:find("src/lru.c:2: pure C knows no Lua", 1, true), text)
+  end)
 
   local function prose()
     return run("%s tools/prose.lua", lua)

@@ -35,7 +35,7 @@ M.when_closed = M.close_coroutine and load([[
     local closing <close> = value
     return fn(...)
   end
-]], "=redio.compat")() or function(_, fn, ...)
+]], "=redio.lua_version")() or function(_, fn, ...)
   return fn(...)
 end
 

@@ -5,6 +5,10 @@ local min = math.min
 
 local M = {}
 
+--- The stage of a connection that shakes hands. (To a plain redis-server a TLS handshake is half a request, which it
+--- never answers.)
+M.TLS_STAGE = "in the TLS handshake (is it a port for TLS?)"
+
 local LONGEST = 48 -- bytes of a name in a message
 local NAMED = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
 

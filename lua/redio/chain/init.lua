@@ -225,15 +225,15 @@ local function patience(self, conn, pipeline)
   if not conn.exclusive then return end
   local usual = conn.settings.read_timeout
   local own = self._patience
-  if not own then return conn.liveness:set_patience(usual) end
+  if not own then return conn:within(usual) end
   self._patience = false
   local _, _, blocking = pipeline:flags()
   if not blocking then
-    conn.liveness:set_patience(usual)
+    conn:within(usual)
   elseif own == math.huge or not usual then
-    conn.liveness:set_patience(false)
+    conn:within(false)
   else
-    conn.liveness:set_patience(usual + own)
+    conn:within(usual + own)
   end
 end
 

@@ -248,7 +248,7 @@ function Pool:release(conn, clean)
   if conn.lost then return end
   local in_flight = conn:load()
   if not clean or self.closed or not conn.ready or in_flight > 0 then return conn:close() end
-  conn.liveness:set_patience(self.settings.read_timeout)
+  conn:within(self.settings.read_timeout)
   conn.guarded = false
   if not self:_serve(conn) then self.idle:enter(conn) end
 end

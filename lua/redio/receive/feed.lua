@@ -74,7 +74,6 @@ function Feed:hold(is_needed)
   local conn = self.conn
   if not conn or conn.lost or is_needed ~= not conn.hold then return end
   conn:keep(is_needed and self.owner)
-  if is_needed and self.expecting then conn.liveness:busy() end
 end
 
 -- messages ------------------------------------------------------------------------------------------------
@@ -128,9 +127,7 @@ end
 function Feed:expect(is_due)
   self.expecting = is_due
   if not self:is_up() then return end
-  local liveness = self.conn.liveness
-  liveness:set_patience(is_due and self.client.settings.read_timeout or false)
-  if is_due then liveness:busy() end
+  self.conn:within(is_due and self.client.settings.read_timeout or false)
   self:regulate()
 end
 
@@ -183,7 +180,7 @@ end
 function Feed:_adopt(conn)
   local pool = self.client._pool
   if self.closed then return pool:release(conn, false) end
-  conn.liveness:set_patience(false)
+  conn:within(false)
   self.conn, self.paused, self.expecting = conn, false, false
   self._guard = pool:guard(conn)
   self:hold(not self.waiters:is_empty())

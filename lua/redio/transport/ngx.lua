@@ -309,7 +309,7 @@ local function finish(sock, settings, limit)
     local ok, why = secure(sock, settings)
     if not ok then
       sock:close()
-      return nil, why, why ~= "timeout", "in the TLS handshake (is it a port for TLS?)"
+      return nil, why, why ~= "timeout", messages.TLS_STAGE
     end
   end
   return setmetatable({ _sock = sock, _request = get_request(), reused = reused }, Socket)

@@ -788,7 +788,7 @@ describe("In nginx", function()
     own:stop()
   end)
 
-  it("a reply that nobody asked for ends the connection", function()
+  it("a reply that no command asked for ends the connection", function()
     local fake = fakes.start(function(conn, words)
       conn:write(words[1]:upper() == "ECHO" and "$1\r\nx\r\n+more\r\n" or "$1\r\ny\r\n")
     end)
