@@ -164,7 +164,7 @@ local function check(paragraph, act)
   local count = 0
   for at, word in text:gmatch "()%f[%w_](%a[%a']*)%f[^%w_]" do
     count = count + 1
-    local plain = word:lower():match "^%a+" -- nobody's, that's
+    local plain = word:lower():match "^%a+" -- without 's
     local opens = opening[plain] and not paragraph.is_string and begins_sentence(text, at)
     if person[plain] or opens then act(line_at(at), said:sub(at):match "^%S+ ?%S* ?%S* ?%S*") end
   end
