@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- redio in Neovim: LuaJIT, a luv of its own, and a loop that it runs itself, of which luv does not know.
+-- redio in Neovim: LuaJIT, a luv of its own, and a loop that Neovim runs without luv's knowledge.
 
 local child = require "spec.support.child"
 local compile = require "spec.support.compile"
@@ -139,7 +139,7 @@ describe("In Neovim", function()
     assert.equal(0, status)
   end)
 
-  it("an error that nobody caught is shown, and the editor lives on", function()
+  it("an uncaught error is shown, and the editor lives on", function()
     local output, status = run_text [[
       local redio = require "redio"
       local redis = redio.Redis(os.getenv "REDIS_URL")

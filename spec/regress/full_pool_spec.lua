@@ -5,10 +5,10 @@
 local redio = require "redio"
 local check = require "spec.support.check"
 local server = require "spec.support.server"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 describe("a full pool", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local shared
 
   setup(function()

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- LuaJIT's stack holds 8,000 values. A chain whose replies were 8,000 errors, of commands that have no result, ended
--- the connection for all; a command with as many arguments, made of a table, could not be queued; and decoded results
--- that were too many for a return were found to be so when the commands had been executed.
+-- LuaJIT's stack holds 8,000 values. A chain of commands without a result that got 8,000 errors ended the connection
+-- for all. A command with as many arguments, made of a table, could not be queued. Decoded results that were too many
+-- to be returned were noticed only when the commands had been executed.
 
 local check = require "spec.support.check"
 local lua_version = require "redio.base.lua_version"

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- A handle that was closed in a MULTI, with a WATCH, in another database or under another name had its connection
--- closed, and the next one opened another, though all that is undone in one exchange.
+-- closed, and the next one opened another, although one exchange undoes all of that.
 
 local check = require "spec.support.check"
 local redio = require "redio"

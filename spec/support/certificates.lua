@@ -5,7 +5,7 @@ local uv = require "luv"
 
 local M = {}
 
--- The subjects' names, and what else is said of each. `by`: who signs, itself when false. `days` left.
+-- The subjects' names, and their properties. `by`: the subject that signs, or false for itself. `days` left.
 local SUBJECTS = {
   { name = "ca", by = false, ca = true },
   { name = "other_ca", by = false, ca = true },
@@ -19,7 +19,7 @@ local SUBJECTS = {
   { name = "self_signed", names = "DNS:localhost", by = false },
   { name = "for_clients", names = "DNS:localhost", usage = "clientAuth" },
   { name = "client", usage = "clientAuth" },
-  { name = "stranger", usage = "clientAuth", by = "other_ca" },
+  { name = "foreign", usage = "clientAuth", by = "other_ca" },
 }
 
 local COMMANDS = [[

@@ -3,7 +3,7 @@
 -- server gives. None of its handles keeps the loop alive.
 
 local uv = require "luv"
-local turns = require "spec.support.turns"
+local loop_turns = require "spec.support.loop_turns"
 
 local M = {}
 
@@ -79,7 +79,7 @@ function Connection:write(bytes, chunk)
     self.handle:write(bytes)
   elseif bytes ~= "" then
     self.handle:write(bytes:sub(1, chunk))
-    turns.next(function()
+    loop_turns.next(function()
       self:write(bytes:sub(chunk + 1), chunk)
     end)
   end

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What the host of spec/support/oom.c runs while memory is out.
+-- The scenarios of spec/support/oom.c with redio.core: all of these run while memory is out.
 
 local cases = require "spec.support.resp_cases"
 local core = require "redio.core"
@@ -222,7 +222,7 @@ local function write(state)
   end
 end
 
--- What the server says to all that was taken, in pieces of 7,000 bytes.
+-- The replies to all that was sent, in pieces of 7,000 bytes.
 local function replies(state)
   local out = {}
   for i = 1, CHAINS do
@@ -281,7 +281,7 @@ local function check_end(state, i)
     assert(first.count == 3 and first.values == #second and table.concat(second, "|", 1, 1) == "mark " .. i,
       "another's reply")
   else
-    assert(token == false or token == core.LOST, "a stranger's token")
+    assert(token == false or token == core.LOST, "a foreign token")
   end
 end
 

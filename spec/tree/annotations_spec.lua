@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- lua/redio/meta: what editors are told. That commands.lua is what tools/annotations.lua makes, and that contract.lua
--- names what there is.
+-- lua/redio/meta, the annotations for editors: commands.lua is the output of tools/annotations.lua, and contract.lua
+-- names exactly the names that there are.
 
 local child = require "spec.support.child"
 local commands = require "redio.command.table"

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The rock, and `make install`: what they put where, and that it can be required from there alone.
+-- The rock and `make install`: the files that they install, which can be required from there alone.
 
 local uv = require "luv"
 local child = require "spec.support.child"
@@ -8,7 +8,7 @@ local server = require "spec.support.server"
 local ROCKSPEC, RELEASE = "rockspec/redio-scm-1.rockspec", "rockspec/redio-0.1.0-1.rockspec"
 local lua = os.getenv("LUA") or "lua5.4"
 
--- What a command printed, and whether it succeeded.
+-- The output of a command, and true if it succeeded.
 local function run(command, ...)
   local pipe = io.popen("{ " .. command:format(...) .. "\n} </dev/null 2>&1; echo $?")
   local text, status = pipe:read("*a"):match("^(.-)(%d+)\n$")

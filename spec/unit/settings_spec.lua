@@ -1,4 +1,5 @@
 -- SPDX-License-Identifier: MIT
+-- settings/: a client's options are checked, completed and copied. Needs no server.
 
 local settings_of = require "redio.settings"
 local types = require "redio.settings.types"
