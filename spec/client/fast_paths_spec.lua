@@ -24,7 +24,7 @@ local commands = {
   { "incr" }, { "append", "1" }, { "strlen" }, { "exists" }, { "del" }, { "del" }, { "type" }, { "hset", "f", "1" },
   { "hset", "f", 2, "g", 3 }, { "hget", "f" }, { "hgetall" }, { "hmget", "f", "none" }, { "rpush", "a", 7, "" },
   { "lrange", 0, -1 }, { "lpop" }, { "zadd", 1.5, "m", 2, "n" }, { "zrange", 0, -1, "WITHSCORES" }, { "zscore", "m" },
-  { "sadd", "a", "b" }, { "smembers" }, { "ttl" }, { "expire", 100 }, { "get", "too", "many" },
+  { "sadd", "a", "b" }, { "smembers" }, { "expire", 100 }, { "persist" }, { "get", "too", "many" },
 }
 
 local function some_chain(random, own_keys)

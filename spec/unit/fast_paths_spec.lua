@@ -368,7 +368,7 @@ describe("A fast path agrees with the slow path", function()
   end)
 
   it("in building values by each shape", function()
-    for round = 1, 5 * ROUNDS do
+    for round = 1, 3 * ROUNDS do
       local may_stream = round % 4 == 0
       local shape = random(may_stream and streamed_shapes or counted_shapes)
       local short, long = some_value(random, 3, may_stream)
