@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* A mutator that knows where values begin and end. It replaces one value of a reply by another one
- * of the same reply. If the other one is around it, the nesting grows by one level each time. A
- * mutator of bytes gets less deep in as many runs, as each level is a matter of luck.
+/* A mutator of values: it replaces one value of a reply with another one of it. When the other one
+ * contains the first, the reply nests one level deeper, and so on. A mutator of bytes needs luck
+ * for each level and does not get as deep in as many runs.
  *
- * For targets with an input of two bytes of choices and a server's bytes. */
+ * The input of the target must be two bytes of choices and a server's bytes. */
 #include "decoder.h"
 #include "fuzz.h"
 #include "token.h"
@@ -22,7 +22,7 @@ typedef struct values {
   unsigned count;
 } values;
 
-/* Notes the value at p and those in it; returns where it ends. */
+/* Adds the value at p and the values in it to the list; returns its end. */
 static const char *collect(values *v, const char *p) {
   unsigned at = v->count < MOST_VALUES ? v->count++ : MOST_VALUES - 1;
   const char *from = p;

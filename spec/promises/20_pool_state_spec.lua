@@ -198,7 +198,7 @@ describe("Promise 20, pool state:", function()
       local count = 0
       for _ in pairs(ids) do count = count + 1 end
       assert.are.equal(1, count)
-      assert.are.equal(1, redis:stats().idle - (redis._shared and 1 or 0))
+      assert.are.equal(1, redis:stats().idle - (redis[1] and 1 or 0))
     end)
   end)
 

@@ -23,7 +23,7 @@ local BUILD = [[${CC:-cc} -std=c99 -O1 -g -Dmalloc=oom_malloc -Drealloc=oom_real
   $(LUA='%s' tools/lua.sh cflags) %s spec/support/oom.c $(LUA='%s' tools/lua.sh libs) %s -lm -o '%s']]
 
 local CORE = "$(ls src/*.c | grep -v tls) spec/support/oom_core.c"
-local TLS = "$(tools/openssl.sh cflags) src/tls.c src/ltls.c spec/support/oom_tls.c"
+local TLS = "$(tools/openssl.sh cflags) src/tls.c src/ltls.c src/lbind.c spec/support/oom_tls.c"
 
 describe("without memory", function()
   local program

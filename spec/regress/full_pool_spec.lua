@@ -110,7 +110,7 @@ describe("a full pool", function()
 
   it("has no more than it may have, although some need new ones", function()
     local redis = it_needs:client(shared.url, { max_connections = 2, pool_timeout = 5 })
-    local pool, most = redis._pool, 0
+    local pool, most = redis.topology:pick().pool, 0
     check.within(20, function()
       local function use(extra)
         local conn = assert(pool:acquire(extra))

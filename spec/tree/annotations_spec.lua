@@ -72,7 +72,7 @@ describe("lua/redio/meta/commands.lua", function()
   end)
 
   it("tells what a command takes, since when there is one, and what it costs", function()
-    local text = COMMANDS:match "\n(%-%-%-Set the string value of a key.-\n)%-%-%-@field set "
+    local text = COMMANDS:match "\n(%-%-%- Set the string value of a key.-\n)%-%-%-@field set "
     assert.truthy(text:find("`SET key value [NX|XX]", 1, true))
     assert.truthy(text:find("Since 1.0.0. O(1).", 1, true))
     assert.matches("%-%-%-@field set fun%(self: redio.Handle, key: redio.Value, value: redio.Value, %.%.%.: ", COMMANDS)

@@ -129,8 +129,8 @@ end
 -- Ends the task's light thread where it waits for the server; what follows in it does not run. Not while the host would
 -- keep threads that it has started for ever, and with them the request.
 local function kill(task)
-  local conn = task._conn
-  if not conn or conn._writer or not task._thread or #ended_of(task._co) > 0 then return false end
+  local conn = task.conn
+  if not conn or conn.writer or not task._thread or #ended_of(task._co) > 0 then return false end
   if not host.kill(task._thread) then return false end
   task._thread = nil
   conn:close "its command was cancelled"

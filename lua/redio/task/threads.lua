@@ -58,18 +58,18 @@ function M.check_cancelled()
 end
 
 --- Whether it is to end before it waits for what it has just asked for; `interrupted` has the error.
-function Record:_is_cancelled()
+function Record:is_cancelled()
   local err = take_cancel(self)
   if not err then return false end
-  self._raised = err
+  self.raised = err
   return true
 end
 
 --- What to raise for a wait that has ended with CANCEL.
 function M.interrupted()
   local record = M.current()
-  local err = record and record._raised
-  if err then record._raised = nil end
+  local err = record and record.raised
+  if err then record.raised = nil end
   return err or M.cancelled_error()
 end
 
@@ -79,13 +79,13 @@ function M.abandon_chain() end
 -- deadlines -----------------------------------------------------------------------------------------------
 
 --- Seconds that it may still wait; nil: as long as it likes.
-function Record:_left()
+function Record:left()
   local deadline = self._deadline
   return deadline and not deadline.fired and deadline.at - now() or nil
 end
 
 --- The error of the deadline, once, when it has passed; `stage` is what is being waited for.
-function Record:_overdue(stage)
+function Record:overdue(stage)
   local deadline = self._deadline
   if not deadline or deadline.fired or deadline.at - now() > 0.0005 then return nil end
   deadline.fired = true
@@ -152,7 +152,7 @@ local woken = M.woken
 local function check(waiter)
   local cause, record = waiter.cancelled, waiter.task
   if cause then M.abandon(waiter, cause.err) end
-  local err = record and record:_overdue(waiter.conn and waiter.conn:stage_of(waiter) or waiter.stage)
+  local err = record and record:overdue(waiter.conn and waiter.conn:stage_of(waiter) or waiter.stage)
   if err then M.abandon(waiter, err) end
 end
 
@@ -161,7 +161,7 @@ end
 ---@param most number? seconds
 function M.idle(waiter, most)
   local record = waiter.task
-  local seconds = record and record:_left() or FOREVER
+  local seconds = record and record:left() or FOREVER
   if most and most < seconds then seconds = most end
   waiter.semaphore = waiter.semaphore or host.semaphore()
   -- (The clock and the semaphore count milliseconds: less than one would be no wait at all.)

@@ -1,17 +1,17 @@
 -- SPDX-License-Identifier: MIT
--- Which host this is. The only function that picks a transport.
+-- Picks the transport of the host. This happens in one function of this file, and nowhere else.
 
 local M = {}
 
--- The module of the host's transport, and that of its tasks where they are not coroutines of our own.
+-- The module of the host's transport, and of its tasks where redio cannot resume coroutines itself.
 local function pick()
   local ngx = rawget(_G, "ngx")
   if type(ngx) == "table" and ngx.get_phase then return "redio.transport.ngx", "redio.task.light" end
   return "redio.transport.luv"
 end
 
--- LuaJIT leaves a mark (light userdata, which it may take for a number) at what it was loading when an error came, and
--- does not load it again.
+-- When loading a module fails, LuaJIT leaves a marker in package.loaded (a light userdata, which may read as a number)
+-- and does not load the module again. This removes the markers.
 local function forget_failed()
   for name, value in pairs(package.loaded) do
     local is_mark = type(value) == "userdata" or type(value) == "number"
@@ -31,16 +31,16 @@ function M.default()
   error(result, 0)
 end
 
---- The tasks of the host, where it alone may resume; nil where they are coroutines of our own.
+--- The task module of a host that alone may resume coroutines; nil elsewhere.
 ---@return table?
 function M.tasks()
   local _, name = pick()
   return name and require(name)
 end
 
--- It is loaded now, where the program loads redio, and not on whatever coroutine needs it first. An error of redio's
--- own says that this is the wrong place. An error of luv's, or that there is none, is raised when the default transport
--- is needed: a client with options.transport does not need it.
+-- Loads the transport together with redio, because luv must not be loaded in a coroutine. redio's own error about that
+-- is raised here. Any other error, such as a missing luv, is raised when the default transport is first needed: a
+-- client with options.transport works without.
 local ok, why = pcall(M.default)
 if not ok and tostring(why):find "^redio " then error(why, 0) end
 

@@ -265,7 +265,7 @@ describe("A login in nginx", function()
       for _, tail in ipairs { "+hi\r\n", "$2\r\nhi\r\n" } do
         fails({ AUTH = answer(tail), SELECT = function() return true end },
           "{ protocol = 2, password = 'p', database = 1 }",
-          "^ProtocolError: a reply that nobody asked for %(no%)$")
+          "^ProtocolError: a reply that no command asked for %(no%)$")
       end
     end)
 
