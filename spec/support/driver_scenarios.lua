@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- One list of scenarios for every driver of connections (spec/unit/drivers_spec.lua). It runs in the spec's own loop and
--- in nginx.
+-- One list of scenarios for every driver of connections (spec/unit/drivers_spec.lua). It runs in the loop of the spec
+-- and in nginx.
 
 local command = require "redio.command"
 local core = require "redio.core"

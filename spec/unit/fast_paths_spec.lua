@@ -195,7 +195,7 @@ local function chunks_of(random, text)
 end
 
 local numbers = { "7", "2.5", "-1e3", "12345678", "0.12500000", "-123456.75" }
-local fields = { "modules", "peak.percentage", "running_script", "consumers", "age-seconds" } -- with shapes of their own
+local fields = { "modules", "peak.percentage", "running_script", "consumers", "age-seconds" } -- each with a shape
 
 local function some_text(random)
   local choice = random(4)
