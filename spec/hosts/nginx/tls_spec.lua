@@ -50,7 +50,7 @@ describe("In nginx", function()
       assert.matches("^ConnectionError: cannot connect: TLS: ", answer(certs.ca.cert, "localhost",
         "{ tls = { server_name = 'elsewhere.test' } }"))
       assert.matches("^TimeoutError: .*still in the TLS handshake", answer(certs.ca.cert, "localhost",
-        "{ retry = false, connect_timeout = 0.2 }", own.port))
+        "{ retry = false, connect_timeout = 0.6 }", own.port))
     end)
 
     it("takes another name, no verification and a certificate of the client's when told so", function()
