@@ -77,7 +77,7 @@ describe("In nginx", function()
           local said = web:log():match "asked: ([^\n]*)"
           assert.matches("^false ", said)
           assert.matches(phase .. "_by_lua*", said, 1, true)
-          local _, times = said:gsub("nginx lets nobody wait in", "")
+          local _, times = said:gsub("nginx does not allow it in", "")
           assert.same(2, times)
           assert.matches("ngx.timer.at", said, 1, true)
         end)
