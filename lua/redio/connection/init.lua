@@ -223,7 +223,7 @@ end
 --- Submits a PING. On a receiver's connection its answer comes as a message.
 ---@return integer|boolean? slot as `submit` has it
 function Link:submit_ping()
-  local pipeline = core.pipeline()
+  local pipeline = core.pipeline(true) -- (one that is refused is forgotten without a warning)
   core.encode(pipeline, self.hooks.receiver and PING_AS_MESSAGE or PING)
   return (self:submit(pipeline, core.OWN))
 end
