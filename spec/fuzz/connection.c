@@ -50,7 +50,7 @@ typedef struct model {
   int turn, refs;
   int cuts;         /* chains that were dropped and are not cut out yet */
   size_t queued;    /* bytes to be sent */
-  redio_buf out;    /* what the connection's output should be */
+  redio_buf out;    /* the expected output of the connection */
   redio_buf unsent; /* the replies to `out` */
   redio_buf wire;   /* the replies to output that was sent */
   unsigned char in_use[MOST_CHAINS];

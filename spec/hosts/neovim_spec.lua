@@ -5,8 +5,8 @@ local child = require "spec.support.child"
 local compile = require "spec.support.compile"
 local server = require "spec.support.server"
 
--- The editor, without a screen and without anybody's settings, runs the script that is its argument; with `leave` it
--- ends behind that, without it when the script says so.
+-- The editor runs the script that is its argument, without a screen and without a user's settings. With `leave` it ends
+-- behind the script, else when the script says so.
 local EDITOR = [[#!/bin/sh
 NVIM_LOG_FILE=/dev/null exec nvim --headless -u NONE -i NONE -n -c "luafile $2" -c "$1"
 ]]

@@ -184,7 +184,7 @@ describe("Promise 4, fail closed:", function()
       [[return redis.error_reply("ERR a\r\n+X")]], [[return {err = "ERR a\r\n+X"}]], [[error("a\r\n+X")]],
       [[return redis.status_reply("a\r\n+X")]],
     } do
-      -- Some servers let such a status out as it is: two replies, of which one is nobody's.
+      -- Some servers let such a status out as it is: two replies, of which one is stray.
       local is_one = server.shared():cli("eval", source, "0"):find("+X", 1, true)
       check.within(5, function()
         pcall(function() redis():eval(source, 0):await() end)

@@ -3,6 +3,8 @@
 -- The result is an error; nothing is lost, the connection is dead and not confused, and the process lives. The programs
 -- are oom_scenarios.lua and oom_tls_scenarios.lua. OpenSSL makes tens of thousands of N, of which some run, or all by
 -- OOM_STRIDE=1.
+--
+-- Slow: tools/test.sh starts it first.
 
 local uv = require "luv"
 local certificates = require "spec.support.certificates"

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What every driver of a connection does, as one list for all of them (spec/unit/drivers_spec.lua). It runs in the
--- spec's own loop and in nginx.
+-- One list of scenarios for every driver of connections (spec/unit/drivers_spec.lua). It runs in the loop of the spec
+-- and in nginx.
 
 local command = require "redio.command"
 local core = require "redio.core"
@@ -75,7 +75,7 @@ local function ready(driver, url, options, hooks)
   return conn
 end
 
--- What all of them do: {name, fn(driver, url, admin)}; `admin` is a client of the same server.
+-- The scenarios: {name, fn(driver, url, admin)}. `admin` is a client of the same server.
 M.all = {
   { "a chain is answered", function(driver, url)
     local conn = ready(driver, url)

@@ -98,8 +98,10 @@ local MULTI, EXEC = core.command { name = "MULTI", reply = "nothing", multi = tr
 }
 local CHAINS = 12
 
+local LONG = ("x"):rep(200):rep(100)
+
 local function large(i)
-  return tostring(i) .. ("x"):rep(20000)
+  return tostring(i) .. LONG
 end
 
 local function bulk(text)
@@ -271,7 +273,9 @@ local function check_output(state)
 end
 
 local function check_end(state, i)
-  assert(state.ends[i] == (state.taken[i] and 1 or 0), ("chain %d ended %d times"):format(i, state.ends[i]))
+  -- (A coroutine is dead, and has not seen its end, if the resume itself ran out of memory.)
+  local is_due = state.taken[i] and (state.ends[i] == 1 or coroutine.status(state.threads[i]) ~= "dead")
+  assert(state.ends[i] == (is_due and 1 or 0), ("chain %d ended %d times"):format(i, state.ends[i]))
   local token, first, second = state.tokens[i], state.first[i], state.second[i]
   if token == core.DONE then
     assert(kind(i) ~= 2)

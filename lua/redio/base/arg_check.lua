@@ -3,6 +3,7 @@
 -- values are right.
 --
 -- `level` is that of `error`, seen from the function that calls a check: 2 is the line that called that function.
+-- Specs: client/raised_errors, client/handle
 
 local M = {}
 

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Makes texts from values, for use as keys: equal values have equal texts, and different values have different ones.
 -- Tables are compared by their contents, functions and other objects by identity.
+-- Specs: hosts/nginx/clients, hosts/nginx/connections
 
 local lua_version = require "redio.base.lua_version"
 

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- A doubly linked list of distinct items: first in, first out. An item leaves from any place at constant cost.
+-- Specs: client/linear, regress/receiver_several_waiters
 
 ---@class redio.Line
 ---@field first any? the oldest item

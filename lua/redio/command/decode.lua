@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Decoding modes: functions from the bytes of a value to a Lua value.
+-- Specs: client/values, client/arguments_and_replies
 
 local cjson = require "cjson"
 local core = require "redio.core"

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Finds commands by name or by method. The core's descriptor of a command is made when it is first used.
+-- Specs: client/every_command, regress/call_spelling
 
 local commands = require "redio.command.table"
 local core = require "redio.core"

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Writes the plain arguments of a call, strings and numbers, to a flat list, and checks each of them. Misuse raises a
 -- string without a position. It has the command's name and the argument's number.
+-- Specs: client/arguments_and_replies, promises/18, promises/19
 
 local messages = require "redio.base.messages"
 

@@ -42,6 +42,8 @@
 --   rewrite    to = command to send when argument `at` has a fraction, which is multiplied by `scale`;
 --              default = the argument when there is none
 --   method     the command that the method of that name sends, and its shape; `call` sends the command itself
+-- Specs: unit/command_table, client/every_command
+
 return {
   ACL = { reply = "name", container = true },
   ["ACL CAT"] = { reply = "names", readonly = true },

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Options of commands. A trailing table of options becomes tokens. Tokens that the caller has written as words are
 -- found among the arguments. The head of command/table.lua describes the notation of options.
+-- Specs: client/arguments_and_replies, regress/options_in_odd_places, regress/option_words_as_values
 
 local messages = require "redio.base.messages"
 local plain = require "redio.command.plain"

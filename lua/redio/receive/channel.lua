@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- A view of one channel or pattern of a receiver. While it exists, messages of that name go to its own mailbox.
+-- Specs: client/receiver, regress/receiver_several_waiters
 
 local arg_check = require "redio.base.arg_check"
 local errors = require "redio.base.errors"

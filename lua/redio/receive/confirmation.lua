@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- A place at which coroutines wait until the server has confirmed all subscriptions of a receiver. The coroutine that
 -- restores the connection waits at a patient one, which lets it go when the connection is lost again.
+-- Specs: client/receiver, regress/confirmation_behind_full_queue
 
 local linked_list = require "redio.base.linked_list"
 

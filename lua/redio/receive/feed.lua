@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The connection that delivers unasked messages to its owner, a receiver or a monitor. While a coroutine waits, the
 -- connection holds the owner. Otherwise it holds nothing, and an owner that the program has dropped is collected.
+-- Specs: promises/10, promises/14, regress/receiver_holds_loop
 
 local errors = require "redio.base.errors"
 local queue = require "redio.base.queue"

@@ -3,6 +3,7 @@
 -- come, first served.
 --
 -- A coroutine is woken with its message, not to look for one. If it ends before it runs, the message is put back.
+-- Specs: promises/14, promises/28, regress/receiver_several_waiters
 
 local linked_list = require "redio.base.linked_list"
 local queue = require "redio.base.queue"

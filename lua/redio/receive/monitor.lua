@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Monitors: every command that the server executes, as one line each.
+-- Specs: client/monitor, promises/27
 
 local core = require "redio.core"
 local feeds = require "redio.receive.feed"

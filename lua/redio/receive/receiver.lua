@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Receivers: messages of subscribed channels, in the order in which they arrive on one connection. A subscription is
 -- sent with the next wait. A receiver with `resubscribe` sends all of them again after a loss.
+-- Specs: client/receiver, promises/11, promises/14, hosts/nginx/receivers
 
 local arg_check = require "redio.base.arg_check"
 local channel = require "redio.receive.channel"

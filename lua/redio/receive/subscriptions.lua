@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Subscriptions of a receiver. Wanted and confirmed ones are kept apart, so that another connection can subscribe to
 -- all wanted names again.
+-- Specs: client/receiver, regress/subscription_taken, regress/resubscribe_refused
 
 local core = require "redio.core"
 local lua_version = require "redio.base.lua_version"

@@ -4,6 +4,7 @@
 -- A coroutine waits in the line of a place (a mailbox or a confirmation) until it is told a message, an error, or that
 -- nothing will come. When the connection is to be opened or restored, one of the waiters does it in its own coroutine
 -- and keeps its place in the line: it has the turn. If it ends before the work is done, the next waiter takes over.
+-- Specs: regress/receiver_several_waiters, regress/receiver_waiting_collected, regress/receiver_many
 
 local linked_list = require "redio.base.linked_list"
 local lua_version = require "redio.base.lua_version"

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Every option: its type, how to read it from the query of a URL, and the names that other clients have for it. A wrong
 -- option raises a string without a position. No message shows a value, as it may be a password in the wrong place.
+-- Specs: unit/settings, unit/url
 
 local core = require "redio.core"
 local lua_version = require "redio.base.lua_version"

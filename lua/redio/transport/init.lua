@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Picks the transport of the host. This happens in one function of this file, and nowhere else.
+-- Specs: hosts/transport
 
 local M = {}
 

@@ -3,6 +3,7 @@
 --
 -- luv runs callbacks on the coroutine that loaded it. An error that escapes a callback ends the process, so nothing
 -- that is called from here may raise.
+-- Specs: hosts/transport, promises/23, regress/first_in_coroutine
 
 local connecting = require "redio.transport.luv_connect"
 local core = require "redio.core"

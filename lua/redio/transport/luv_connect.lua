@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Connecting by luv: to the addresses of a name, or to a path.
+-- Specs: regress/second_address, regress/lookups, regress/long_socket_path
 
 local race = require "redio.transport.race"
 

@@ -3,6 +3,7 @@
 --
 -- There are no callbacks: each light thread reads and writes its own socket (`pulls`). A socket belongs to the request
 -- that opened it, until it is in nginx's pool of idle sockets. nginx does TLS itself.
+-- Specs: hosts/nginx
 
 local lua_version = require "redio.base.lua_version"
 local messages = require "redio.base.messages"

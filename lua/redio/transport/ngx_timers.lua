@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Timers in nginx that belong to no request.
+-- Specs: hosts/nginx/uncaught
 
 local lua_version = require "redio.base.lua_version"
 

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- The host's luv.
+-- Specs: hosts/luvit, hosts/neovim
 
 -- A luv that is built into the host comes first, because its loop is the one that runs. Luvit calls it "uv".
 local function built_in(name)
