@@ -122,6 +122,10 @@ local function search(self)
   if not may_be_dropped(self) then return false end
   local before = self.using
   collectgarbage()
+  local after = self:count()
+  local t = {}
+  for e, u in pairs(self._in_use) do t[#t+1] = u == true and ("c" .. tostring(e.guarded) .. e:load()) or ("a%.2f"):format(u - self._transport.now()) end
+  io.stderr:write(("%.3f %d %d %s\n"):format(self._transport.now() % 1000, before, after, table.concat(t, " ")))
   return self:count() < before
 end
 
@@ -136,14 +140,15 @@ end
 
 -- places --------------------------------------------------------------------------------------------------
 
-local function until_of(self, seconds)
-  return seconds and self._transport.now() + seconds + SLACK or math.huge
+-- Lets the attempt take so many seconds from now on.
+local function extend(self, set, attempt, seconds)
+  set[attempt] = seconds and self._transport.now() + seconds + SLACK or math.huge
 end
 
 local function new_attempt(self, set, seconds)
   local attempt = self._attempts + 1
   self._attempts = attempt
-  set[attempt] = until_of(self, seconds)
+  extend(self, set, attempt, seconds)
   return attempt
 end
 
@@ -225,7 +230,7 @@ end
 function Places:take(client, seconds, connect_seconds)
   if self._waiters.count > 0 or self.using >= self._most and not is_one_free(self) then
     local attempt = queue_up(self, client, seconds)
-    if attempt then self._in_use[attempt] = until_of(self, connect_seconds) end
+    if attempt then extend(self, self._in_use, attempt, connect_seconds) end
     return attempt
   end
   self.using = self.using + 1
