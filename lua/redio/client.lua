@@ -7,6 +7,7 @@ local handle = require "redio.chain.handle"
 local lock = require "redio.recipe.lock"
 local lua_version = require "redio.base.lua_version"
 local monitor = require "redio.receive.monitor"
+local places = require "redio.chain.places"
 local receiver = require "redio.receive.receiver"
 local scan = require "redio.recipe.scan"
 local script = require "redio.recipe.script"
@@ -17,6 +18,8 @@ local tls_socket = require "redio.connection.tls_socket"
 local topology = require "redio.topology"
 local transaction = require "redio.recipe.transaction"
 local transports = require "redio.transport"
+
+local CORE, WAITERS = places.CORE, places.WAITERS
 
 local M = {}
 
@@ -65,8 +68,8 @@ local function make(url, opts)
       handle.greet(self, conn, on_connect)
     end,
     on_shared = is_usual(settings) and function(conn)
-      self[1] = conn and not self.closed and conn.core or false
-      if conn then self[2] = conn.waiters end
+      self[CORE] = conn and not self.closed and conn.core or false
+      if conn then self[WAITERS] = conn.waiters end
     end,
   })
   return self
@@ -197,7 +200,7 @@ function Client:close(opts)
   if not can_wait and not self.transport.in_loop() and seconds > 0 and self.topology:in_flight(self) > 0 then
     return task.block(self.transport, self.close, self, opts)
   end
-  self.closed, self[1] = true, false
+  self.closed, self[CORE] = true, false
   self.topology:close(self, can_wait and seconds or 0)
   self.transport.flush()
 end

@@ -136,14 +136,15 @@ end
 
 -- places --------------------------------------------------------------------------------------------------
 
-local function until_of(self, seconds)
-  return seconds and self._transport.now() + seconds + SLACK or math.huge
+-- Lets the attempt take so many seconds from now on.
+local function extend(self, set, attempt, seconds)
+  set[attempt] = seconds and self._transport.now() + seconds + SLACK or math.huge
 end
 
 local function new_attempt(self, set, seconds)
   local attempt = self._attempts + 1
   self._attempts = attempt
-  set[attempt] = until_of(self, seconds)
+  extend(self, set, attempt, seconds)
   return attempt
 end
 
@@ -225,7 +226,7 @@ end
 function Places:take(client, seconds, connect_seconds)
   if self._waiters.count > 0 or self.using >= self._most and not is_one_free(self) then
     local attempt = queue_up(self, client, seconds)
-    if attempt then self._in_use[attempt] = until_of(self, connect_seconds) end
+    if attempt then extend(self, self._in_use, attempt, connect_seconds) end
     return attempt
   end
   self.using = self.using + 1

@@ -16,6 +16,8 @@ local M = {}
 ---@field on_connect fun(conn: redio.Connection)? called on each new connection before it is ready
 ---@field reconnects integer connections that were lost after they had been ready
 ---@field is_common boolean several clients use it: each closes only its own connections
+---A connection for a chain that may share one, ready.
+---@field shared fun(self: redio.Endpoint, client: redio.Client): redio.Connection?, table?
 local Endpoint = {}
 Endpoint.__index = Endpoint
 
@@ -27,7 +29,7 @@ local function open_shared(self, conn)
 end
 
 -- Opens the shared connection unless there is one, and waits until it is ready.
-local function join_by_loop(self)
+local function shared_by_loop(self)
   local conn = self._shared
   if not conn then
     conn = self:_new_shared()
@@ -40,11 +42,13 @@ local function join_by_loop(self)
 end
 
 -- A private connection until the shared one is ready. That one is opened in a timer, once several requests are at work.
-local function join_by_caller(self, client)
-  if not self._shared and self.pool:wants_shared() and not open_shared(self, self:_new_shared()) then
+local function shared_by_caller(self, client)
+  local conn, pool = self._shared, self.pool
+  if conn and conn.ready then return conn end
+  if not conn and pool.places.using > 0 and pool:wants_shared() and not open_shared(self, self:_new_shared()) then
     self._shared = nil -- no timer was to be had
   end
-  return self.pool:acquire(client)
+  return pool:acquire(client)
 end
 
 local function pause_by_loop(transport, seconds)
@@ -66,7 +70,7 @@ local drivers = {
     return {
       pool = require "redio.endpoint.pool",
       connection = require "redio.connection.loop",
-      join = join_by_loop,
+      shared = shared_by_loop,
       pause = pause_by_loop,
       is_common = false,
     }
@@ -75,7 +79,7 @@ local drivers = {
     return {
       pool = require "redio.endpoint.host_pool",
       connection = require "redio.connection.timer",
-      join = join_by_caller,
+      shared = shared_by_caller,
       pause = pause_by_caller,
       is_common = true,
     }
@@ -109,6 +113,7 @@ function M.new(seed, settings, transport, hooks)
     on_connect = hooks.on_connect,
     reconnects = 0,
     is_common = driver.is_common,
+    shared = driver.shared,
     _driver = driver,
     _on_shared = not driver.is_common and hooks.on_shared or false,
     _shared = nil,
@@ -149,16 +154,6 @@ function Endpoint:_new_shared()
   }, self.pool.new_options)
   conn.home = self
   return conn
-end
-
---- A connection for a chain that may share one, ready.
----@param client redio.Client
----@return redio.Connection? conn
----@return table? err
-function Endpoint:shared(client)
-  local conn = self._shared
-  if conn and conn.ready then return conn end
-  return self._driver.join(self, client)
 end
 
 --- The next chain takes a new shared connection. This one closes when nothing is in flight; does nothing when it is
