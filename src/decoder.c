@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: unit/decoder_cases, promises/12, fuzz/decoder */
 #include "decoder.h"
 
 #include <limits.h>

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- A client: one shared connection that all its coroutines pipeline into, a pool of private ones, and its settings.
+-- Specs: client/client, client/ancestor
 
 local arg_check = require "redio.base.arg_check"
 local decode = require "redio.command.decode"

@@ -2,6 +2,7 @@
 -- Clients where the host keeps the idle connections: those of one worker that are made with the same URL and options
 -- share their settings and their topology, and each is closed on its own. So each request may make its client, which
 -- costs next to nothing.
+-- Specs: hosts/nginx/clients
 
 local identity = require "redio.base.identity"
 local transports = require "redio.transport"

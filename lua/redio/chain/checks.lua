@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Commands after which replies could not be told apart, if the server refused them: the connection is asked first.
+-- Specs: regress/swallowed_auth, regress/refused_client_reply
 
 local command = require "redio.command"
 local core = require "redio.core"

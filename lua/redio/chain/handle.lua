@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- A handle: its methods queue commands, and await sends them.
+-- Specs: client/handle, client/fast_paths, promises/28
 
 local arg_check = require "redio.base.arg_check"
 local chain = require "redio.chain"

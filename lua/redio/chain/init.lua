@@ -3,6 +3,7 @@
 -- attempt.
 --
 -- A chain of plain commands does not come here, but for its errors: core.send submits it to the shared connection.
+-- Specs: client/handle, promises/05, promises/07, client/server_conditions
 
 local checks = require "redio.chain.checks"
 local connection = require "redio.connection"

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- The list parts of handles and clients, which the core reads: see src/lhandle.c.
+-- Specs: client/fast_paths, client/handle
 
 return {
   -- of a handle

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- The methods of a handle that queue commands. They write into a pipeline of the core, and nothing is sent.
+-- Specs: client/handle, client/fast_paths, promises/28
 
 local arg_check = require "redio.base.arg_check"
 local arguments = require "redio.command.arguments"

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- A handle's own connection: pinned while its session has state (MULTI, WATCH, SELECT ...), or for good. `handle.conn`
 -- is the connection, `handle.session` the pipeline that follows its state.
+-- Specs: promises/20, regress/undone_sessions, regress/selected_database
 
 local core = require "redio.core"
 local places = require "redio.chain.places"

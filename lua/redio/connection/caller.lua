@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The driver of hosts that call nothing back: the light thread that waits for a reply writes what was submitted, and
 -- reads until its reply is there. How it waits for messages is in caller_messages.lua.
+-- Specs: unit/drivers, hosts/nginx/connections, hosts/nginx/aborts, hosts/nginx/timeouts
 
 local caller_messages = require "redio.connection.caller_messages"
 local core = require "redio.core"

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Waiting for messages where nothing calls back: of the light threads that wait on one connection, one reads for all.
 -- These are methods of caller.lua's connections.
+-- Specs: hosts/nginx/receivers, regress/receiver_in_nginx
 
 local task = require "redio.task"
 

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The login: protocol, user, name, database, on_connect, before any chain of a caller. Each step fails closed. It needs
 -- `submit`, `flush` and `wait` of its connection, and so is the same for all drivers.
+-- Specs: promises/11, promises/35, hosts/nginx/login, regress/swallowed_auth
 
 local command = require "redio.command"
 local core = require "redio.core"

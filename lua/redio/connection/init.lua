@@ -24,6 +24,7 @@
 --   read_stop(), read_start()  leaves what comes to the network, and reads again
 --
 -- spec/unit/drivers_spec.lua holds every driver to this list.
+-- Specs: unit/drivers, promises/01, promises/04
 
 local core = require "redio.core"
 local errors = require "redio.base.errors"

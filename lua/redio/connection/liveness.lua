@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The timers of a connection that the loop reads. An overdue reply ends it. So does, with health checks, a PING on an
 -- idle one that is not answered. Any byte counts as life.
+-- Specs: promises/10, regress/pause_of_the_process
 
 local task = require "redio.task"
 

@@ -3,6 +3,7 @@
 --
 -- While something is in flight the connection holds itself alive and keeps the loop running. Idle it does neither, so
 -- that a client to which nothing refers is collected, and its sockets with it.
+-- Specs: unit/drivers, promises/02, promises/13
 
 local backpressure = require "redio.connection.backpressure"
 local core = require "redio.core"

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- When to try again: how long to wait, how often, and what for.
+-- Specs: promises/11, regress/replica_storm
 
 local errors = require "redio.base.errors"
 

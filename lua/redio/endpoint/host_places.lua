@@ -4,6 +4,7 @@
 --
 -- The host's own queue does not do: when several connections close in one turn (with a request that had them all, or by
 -- a collection) the host counts only the first of them, and those that wait for the others' places wait on.
+-- Specs: hosts/nginx/max_connections
 
 local identity = require "redio.base.identity"
 local linked_list = require "redio.base.linked_list"

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The private connections of an endpoint whose host keeps idle sockets. The methods are those of pool.lua. Several
 -- clients may use one pool.
+-- Specs: hosts/nginx/connections, hosts/nginx/max_connections, hosts/nginx/state
 
 local caller = require "redio.connection.caller"
 local host_places = require "redio.endpoint.host_places"

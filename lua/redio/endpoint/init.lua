@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- One server: the connection that coroutines share, a pool of private ones, connections of receivers, and the pauses
 -- between attempts to connect. Each connection knows its endpoint: `conn.home`.
+-- Specs: client/client, promises/11, regress/close_while_connecting
 
 local backoff = require "redio.endpoint.backoff"
 local errors = require "redio.base.errors"

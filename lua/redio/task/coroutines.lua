@@ -4,6 +4,7 @@
 -- A coroutine is woken with a token of the waker's as first value, so that one which a stranger resumes meanwhile
 -- notices that, instead of taking a stranger's value for its own. One that is not suspended (it has ended, or was
 -- closed) is not resumed at all.
+-- Specs: unit/task, client/waits, regress/nested_wakes
 
 local core = require "redio.core"
 local lua_version = require "redio.base.lua_version"

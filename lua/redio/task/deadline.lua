@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Deadlines: functions that may take so long and no longer.
+-- Specs: unit/task, promises/08, regress/cancel_and_deadline
 
 local lua_version = require "redio.base.lua_version"
 local park = require "redio.task.coroutines"

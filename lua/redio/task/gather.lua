@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Functions side by side: all of them, or the first error.
+-- Specs: unit/task, client/linear
 
 local arg_check = require "redio.base.arg_check"
 local lua_version = require "redio.base.lua_version"

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Tasks: coroutines that can be joined and cancelled; and running the loop. How they wait is in park.lua.
+-- Specs: unit/task, unit/parking, promises/29
 
 local arg_check = require "redio.base.arg_check"
 local errors = require "redio.base.errors"

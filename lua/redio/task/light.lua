@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Tasks where the host alone may resume: each is a light thread of the host's. The same functions as in task.lua.
+-- Specs: hosts/nginx/tasks, hosts/nginx/linear
 
 local arg_check = require "redio.base.arg_check"
 local errors = require "redio.base.errors"

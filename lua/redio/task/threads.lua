@@ -2,6 +2,7 @@
 -- Light threads that wait: parked, woken, cancelled, and out of time. Where the host alone may resume, nothing is
 -- interrupted from outside: each thread waits on a semaphore or on its own socket, no longer than its deadline allows,
 -- and looks afterwards at what has happened.
+-- Specs: hosts/nginx/tasks, hosts/nginx/waits
 
 local errors = require "redio.base.errors"
 local lua_version = require "redio.base.lua_version"
