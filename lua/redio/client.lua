@@ -46,7 +46,7 @@ local function json_of(settings)
   return json.encode or decode.json.encode, json.decode or decode.json.decode
 end
 
--- Whether core.send may submit a chain to the shared connection.
+-- True when core.send may submit a chain to the shared connection.
 local function is_usual(settings)
   return settings.multiplex and settings.decode == "none"
 end

@@ -15,7 +15,7 @@ local originals = setmetatable({}, { __mode = "v" })
 -- The last ones that were made. They stay while no copy exists, for the next request makes one.
 local recent = { most = 32, turn = 0 }
 
---- Whether clients are shared on this host.
+--- True when clients are shared on this host.
 M.is_usual = transports.tasks() ~= nil
 
 --- A key for the arguments of redio.Redis: the same for clients that may share. nil when such a client is of its own,

@@ -42,7 +42,7 @@ local function may_auth(conn)
   return ok or errors.is(err, "ReplyError"), err
 end
 
---- Whether a chain with such commands may be sent.
+--- True when a chain with such commands may be sent.
 ---@param conn redio.Connection
 ---@param mutes boolean it has a CLIENT REPLY
 ---@param auths boolean it has an AUTH

@@ -25,7 +25,7 @@ local M = {}
 ---@field closed boolean
 ---@field in_transaction boolean a MULTI is open
 ---@field in_pubsub boolean
----For the files of chain/:
+--- For the files of chain/:
 ---@field conn redio.Connection|false its own connection, while that has state or is its own for good
 ---@field session userdata|false the pipeline that follows that state
 ---@field is_private boolean its connection is its own for good
@@ -180,8 +180,8 @@ function methods:clear()
   return self
 end
 
---- Gives back the handle's connection, if there is one. What its session has left is undone, or it is closed; one that
---- was the handle's for good is closed. Queued commands are forgotten.
+--- Gives back the handle's connection, if there is one. It undoes the state that its session has left, or closes the
+--- connection. One that was the handle's for good is closed. Queued commands are forgotten.
 function methods:close()
   self:clear()
   session.close(self)
@@ -196,7 +196,7 @@ end
 
 -- for transactions ----------------------------------------------------------------------------------------
 
---- Whether a MULTI is open once the queued commands are sent.
+--- True when a MULTI is open once the queued commands are sent.
 ---@param handle redio.Handle
 ---@return boolean?
 function M.opens_transaction(handle)

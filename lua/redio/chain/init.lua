@@ -61,7 +61,7 @@ local function error_of(cause, sent)
   })
 end
 
--- Whether the chain may be sent once more. One on the handle's own connection may not: another has not its session.
+-- True when the chain may be sent once more. One on the handle's own connection may not: another has not its session.
 function Chain:_may_retry(err, sent)
   local home, pipeline, handle = self.home, self.pipeline, self.handle
   if not home or not pipeline or handle.conn or handle[CLIENT].closed then return false end
@@ -105,7 +105,7 @@ end
 
 local TOO_MANY = "these are more results than a call can return: use replies(), which returns them as one list"
 
--- What was collected, as a list, and its length.
+-- The collected results as a list, and their number.
 function Chain:_decoded(collected, n, count)
   if count > 0 then decode.places(collected[2], count, self.decoder) end
   return collected[1], n
@@ -150,7 +150,7 @@ local function break_off(conn)
     { address = conn.address }))
 end
 
--- Whether the connection is of no more use after these error replies. Where the server is a read-only replica, another
+-- True when the connection is of no more use after these error replies. Where the server is a read-only replica, another
 -- connection may find the master.
 local function is_useless(client, conn, failed)
   local is_replica, leave = false, false
@@ -291,7 +291,7 @@ end
 
 -- for handles ---------------------------------------------------------------------------------------------
 
--- What the core adds to the mode for values to be decoded, and the decoder where that is not the core.
+-- The bits of the mode by which values are decoded, and the decoder where it is not the core.
 local function decoding(client, how, as_list)
   if how == "str" then return TEXT, false end
   return as_list and PLACES or PLACES + COLLECT, decode.of_mode(how, client.json_decode)

@@ -9,5 +9,5 @@ return {
   IS_SET = 3, -- true: the next await has to go through Lua
   -- of a client
   CORE = 1, -- the core of the shared connection while chains may be submitted to it, else false
-  WAITERS = 2, -- that connection's waiters
+  WAITERS = 2, -- the waiters of that connection
 }

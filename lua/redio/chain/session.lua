@@ -81,8 +81,8 @@ function M.abandon(handle, conn, pipeline)
   recycle(pipeline)
 end
 
---- Gives the connection back, if there is one. What its session has left is undone, or it is closed; one that was the
---- handle's for good is closed.
+--- Gives the connection back, if there is one. It undoes the state that its session has left, or closes the connection.
+--- One that was the handle's for good is closed.
 ---@param handle redio.Handle
 function M.close(handle)
   local conn, session = handle.conn, handle.session
@@ -99,9 +99,7 @@ function M.detach(handle)
   local pipeline = handle.session
   handle:clear()
   local in_multi, watching, quits, muted, _
-  if pipeline then
-    in_multi, watching, _, quits, muted = pipeline:session()
-  end
+  if pipeline then in_multi, watching, _, quits, muted = pipeline:session() end
   handle.conn.pinned = false
   handle.conn, handle.session, handle.closed = false, false, true
   return not (in_multi or watching or quits or muted)

@@ -83,7 +83,7 @@ function Caller:refuse(why, permanent)
   self:fail(why == "timeout" and self:overdue_connect() or self:unreachable(why, permanent))
 end
 
---- Whether its socket was closed with its request, of which nothing is told.
+--- True when its socket was closed with its request, of which nothing is told.
 function Caller:is_gone()
   return self.socket ~= nil and self.socket:is_gone()
 end
@@ -109,7 +109,7 @@ local function least(a, b)
   return a < b and a or b
 end
 
--- Whether the socket has the limits that hold for the next operation: as a rule it has.
+-- True when the socket has the limits that hold for the next operation: as a rule it has.
 local function is_limited(self, record)
   return not record and not self.deadline and not self.interval and self._read == self.patience
 end
@@ -164,7 +164,7 @@ function Caller:submit(pipeline, mode, collected)
   return slot, why
 end
 
--- Whether another chain may go where one has been: in the same request, and with nothing unread that it would take for
+-- True when another chain may go where one has been: in the same request, and with nothing unread that it would take for
 -- its own.
 function Caller:_may_go_on()
   if self.lost then return false end
@@ -304,7 +304,7 @@ function Caller:hang_up()
   socket:send "QUIT\r\n"
 end
 
---- What waits for a reply sees it when it looks; what waits for messages is woken to look.
+--- A thread that waits for a reply sees the loss when it looks. Threads that wait for messages are woken to look.
 function Caller:tell_all()
   self:nudge_all()
 end

@@ -184,12 +184,12 @@ function Link:waiting_to_open()
   return self.openers:count()
 end
 
---- Whether replies are to come.
+--- True when replies are to come.
 function Link:is_waiting()
   return self.core:waiting() > 0
 end
 
--- what comes unasked --------------------------------------------------------------------------------------
+-- unasked replies and pushes --------------------------------------------------------------------------------
 
 --- Takes from the core's `next` or `wake` all that is no chain's outcome.
 ---@return boolean more the core may have more

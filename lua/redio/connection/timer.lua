@@ -127,7 +127,7 @@ local function patience(self)
   return math.max(0.001, math.min(GLANCE, self.active_at + limit - self.transport.now()))
 end
 
--- Whether the server still answers, and whether there still is work.
+-- True when the server still answers, and whether there still is work.
 local function glance(self)
   local idle, limit = self.transport.now() - self.active_at, self.settings.read_timeout
   if self:is_waiting() then

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Places for connections where the host keeps the idle ones: one count and one FIFO queue for all pools of a worker
--- whose connections may take each other's place.
+-- with connections that may take each other's place.
 --
 -- The host's own queue does not do: when several connections close in one turn (with a request that had them all, or by
 -- a collection) the host counts only the first of them, and those that wait for the others' places wait on.
@@ -118,7 +118,7 @@ local may_be_dropped = lua_version.interpreted(function(self)
   return false
 end)
 
--- Collects, so that connections are closed whose holders were dropped.
+-- Collects, so that connections of dropped holders are closed.
 local function search(self)
   if not may_be_dropped(self) then return false end
   local before = self.using
@@ -126,7 +126,7 @@ local function search(self)
   return self:count() < before
 end
 
--- Whether there is a place, where it seems that there is none.
+-- True when there is a place, where it seems that there is none.
 local function is_one_free(self)
   local now = self._transport.now()
   if now < self._count_at then return false end

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The private connections of an endpoint whose host keeps idle sockets. The methods are those of pool.lua. Several
+-- The private connections of an endpoint, on a host that keeps idle sockets. The methods are those of pool.lua. Several
 -- clients may use one pool.
 -- Specs: hosts/nginx/connections, hosts/nginx/max_connections, hosts/nginx/state
 
@@ -37,7 +37,7 @@ function M.new(home)
   }, Pool)
 end
 
---- Whether its connections may serve other requests than the one that has made it: it has seen two.
+--- True when its connections may serve other requests than the one that has made it: it has seen two.
 ---@return boolean
 function Pool:outlives_request()
   if not self._outlives then
@@ -47,7 +47,7 @@ function Pool:outlives_request()
   return self._outlives
 end
 
---- Whether a connection that requests share would be of use: another is at work.
+--- True when a connection that requests share would be of use: another is at work.
 ---@return boolean
 function Pool:wants_shared()
   return self:outlives_request() and self.places:count() > 0
@@ -78,7 +78,7 @@ local function new(self)
   local home, places = self.home, self.places
   return connect(self, {
     on_lost = function(conn)
-      places.kept = 0 -- those in the host's pool may be lost for the same reason
+      places.kept = 0 -- connections in the host's pool may be lost for the same reason
       places:leave(conn)
       home:lost(conn)
     end,

@@ -17,7 +17,7 @@ local M = {}
 ---@field on_connect fun(conn: redio.Connection)? called on each new connection before it is ready
 ---@field reconnects integer connections that were lost after they had been ready
 ---@field is_common boolean several clients use it: each closes only its own connections
----A connection for a chain that may share one, ready.
+--- A connection for a chain that may share one, ready.
 ---@field shared fun(self: redio.Endpoint, client: redio.Client): redio.Connection?, table?
 local Endpoint = {}
 Endpoint.__index = Endpoint
@@ -42,7 +42,7 @@ local function shared_by_loop(self)
   return conn
 end
 
--- A private connection until the shared one is ready. That one is opened in a timer, once several requests are at work.
+-- A private connection until the shared one is ready. The shared one is opened in a timer, once several requests are at work.
 local function shared_by_caller(self, client)
   local conn, pool = self._shared, self.pool
   if conn and conn.ready then return conn end
