@@ -117,7 +117,6 @@ end
 -- Cancelled, out of time, or resumed by a stranger.
 local function interrupted(self, conn, pipeline, token)
   local reason = task.interrupted(token)
-  if token ~= task.CANCEL then task.abandon_chain((coroutine.running())) end
   if conn and conn.exclusive then conn:close "its command was cancelled" end
   forsake(self, conn, pipeline)
   error(reason, 0)
@@ -303,7 +302,7 @@ end
 
 --- Sends the chain and waits; returns its results, or the list of them, as the mode says.
 function M.run(self, pipeline, mode, tries)
-  if task.cancelling > 0 then task.check_cancelled((coroutine.running())) end
+  if task.cancelling > 0 then task.check_cancelled() end
   self[2] = BUSY
   local conn, err = connection_for(self, pipeline)
   if not conn then return without_connection(self, pipeline, mode, tries, err) end

@@ -142,7 +142,7 @@ end
 local function limit(self, record)
   local write, read, interval = self.settings.write_timeout, self.liveness.seconds, self._interval
   if interval then read = least(read, interval) end
-  local left = record and record:_left()
+  local left = record and record:left()
   if self.until_ then left = least(left, self.until_ - self.transport.now()) end
   if left then
     if left <= 0.0005 then return false end
@@ -168,9 +168,9 @@ end
 -- Time is out: of the caller, which is for him to be told (CANCEL), of the connect, or of the server.
 local function timed_out(self, record)
   if not self.ready then return self:fail(self:overdue_connect()) end
-  local err = record and record:_overdue(self.stage)
+  local err = record and record:overdue(self.stage)
   if not err then return self:fail(overdue_reply(self)) end
-  record._raised = err
+  record.raised = err
   return CANCEL
 end
 
@@ -254,7 +254,7 @@ end
 function Pull:_write_beside(data)
   local socket = self.socket
   self.writing = true
-  self._writer = self.transport.spawn(function()
+  self.writer = self.transport.spawn(function()
     local ok, why = socket:send(data)
     if ok then set_stage(self, connection.READING) else self._write_error = why end
     self.writing = false
@@ -300,8 +300,8 @@ end
 
 -- The writer is done with, too, when the replies are in; else it is ended, and its socket with it.
 local function end_writer(self)
-  local writer = self._writer
-  self._writer = nil
+  local writer = self.writer
+  self.writer = nil
   if not self.writing then return self.transport.reap(writer) end
   self.writing = false
   self.transport.kill(writer)
@@ -309,8 +309,8 @@ local function end_writer(self)
 end
 
 local function finished(self, record, token, ...)
-  if record then record._conn = nil end
-  if self._writer then end_writer(self) end
+  if record then record.conn = nil end
+  if self.writer then end_writer(self) end
   if token == LOST then return token, self.lost, ... end
   self.clean = core_is_clean(self.core)
   return token, ...
@@ -339,8 +339,8 @@ end
 --- Waits for the chain that was submitted: a token, then its results, or what became of them.
 function Pull:wait()
   local record = task.current()
-  if record then record._conn = self end
-  local token = record and record:_is_cancelled() and CANCEL or self:flush(record)
+  if record then record.conn = self end
+  local token = record and record:take_cancel() and CANCEL or self:flush(record)
   if token then return finished(self, record, token) end
   if self.lost then return take(self, record, core_next(self.core, self.waiters)) end
   return take(self, record) -- (nothing has come yet)

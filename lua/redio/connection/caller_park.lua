@@ -15,7 +15,7 @@ local PING = core.command { name = "PING", silent = true }
 -- Whether it is silent because there is nothing to be said.
 function M:_may_be_idle(record)
   local interval = self._interval
-  if not interval or self._pinged or (record and record:_left() or 1) <= 0.0005 then return false end
+  if not interval or self._pinged or (record and record:left() or 1) <= 0.0005 then return false end
   return interval < (self.liveness.seconds or math.huge)
 end
 
@@ -61,9 +61,9 @@ local function read(self, record, entry)
     return end_wait(self, entry, errors.new("ConnectionError", words, { address = self.address, permanent = true }))
   end
   self.reading = true
-  if record then record._conn = self end
+  if record then record.conn = self end
   local token = self:_read_more(record)
-  if record then record._conn = nil end
+  if record then record.conn = nil end
   self.reading = false
   self:_pump()
   if self.hooks.after_read then self.hooks.after_read() end

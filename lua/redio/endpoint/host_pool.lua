@@ -84,7 +84,7 @@ end
 -- How long the way to a socket may take.
 local function patience(self, record)
   local seconds = self.settings.connect_timeout
-  local left = record and record:_left()
+  local left = record and record:left()
   return left and (not seconds or left < seconds) and math.max(left, 0.001) or seconds
 end
 
@@ -107,9 +107,9 @@ end
 local function open(self, record, attempt)
   local stock, limit, started = self.stock, patience(self, record), self.transport.now()
   stock:expect(attempt, limit)
-  if record then record._conn = setmetatable({ stock = stock, attempt = attempt }, Opening) end
+  if record then record.conn = setmetatable({ stock = stock, attempt = attempt }, Opening) end
   local ok, socket, why, permanent, at = pcall(self.transport.open, self.settings, stock.options, limit)
-  if record then record._conn = nil end
+  if record then record.conn = nil end
   if not ok then
     stock:has(attempt, nil)
     cannot_wait(self)
@@ -136,7 +136,7 @@ end
 -- The connection if it is ready; when the task's own time was up that is raised.
 local function outcome(conn, record)
   if not conn.lost then return conn end
-  local err = record and record:_overdue(conn.stage)
+  local err = record and record:overdue(conn.stage)
   if err then error(err, 0) end
   return nil, conn.lost
 end
@@ -189,10 +189,10 @@ local function open_receiver(self, extra, record, attempt)
   local started, receiving = self.transport.now(), self.stock.receiving
   local conn = new_receiver(self, extra)
   conn.stage = "connecting"
-  if record then record._conn = conn end
+  if record then record.conn = conn end
   local ok, socket, why, permanent, at = pcall(self.transport.open, self.settings, self.stock.new_options,
     patience(self, record))
-  if record then record._conn = nil end
+  if record then record.conn = nil end
   receiving[attempt] = nil
   if not ok then cannot_wait(self) end
   conn.stage = at or conn.stage

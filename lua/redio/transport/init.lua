@@ -1,17 +1,15 @@
 -- SPDX-License-Identifier: MIT
--- Which host this is. The only function that picks a transport.
+-- Finds the host: here is the only function that picks a transport.
 
 local M = {}
 
--- The module of the host's transport, and that of its tasks where they are not coroutines of our own.
 local function pick()
   local ngx = rawget(_G, "ngx")
-  if type(ngx) == "table" and ngx.get_phase then return "redio.transport.ngx", "redio.task.light" end
-  return "redio.transport.luv"
+  return type(ngx) == "table" and ngx.get_phase and "redio.transport.ngx" or "redio.transport.luv"
 end
 
--- LuaJIT leaves a mark (light userdata, which it may take for a number) at what it was loading when an error came, and
--- does not load it again.
+-- LuaJIT leaves a mark (light userdata, which may look like a number) for a module that could not be loaded, and does
+-- not load it again.
 local function forget_failed()
   for name, value in pairs(package.loaded) do
     local is_mark = type(value) == "userdata" or type(value) == "number"
@@ -31,16 +29,16 @@ function M.default()
   error(result, 0)
 end
 
---- The tasks of the host, where it alone may resume; nil where they are coroutines of our own.
----@return table?
+--- The module by which tasks wait on this host, if the default transport names one (see task/init.lua).
+---@return string? name
 function M.tasks()
-  local _, name = pick()
-  return name and require(name)
+  local ok, transport = pcall(M.default)
+  return ok and transport.tasks or nil
 end
 
--- It is loaded now, where the program loads redio, and not on whatever coroutine needs it first. An error of redio's
--- own says that this is the wrong place. An error of luv's, or that there is none, is raised when the default transport
--- is needed: a client with options.transport does not need it.
+-- The transport is loaded now, where the program loads redio, and not in the coroutine that happens to need it first.
+-- An error of redio's own says that this is the wrong place, and is raised here. Any other error, as that luv is
+-- missing, is raised when the default transport is needed: a client with options.transport does not need it.
 local ok, why = pcall(M.default)
 if not ok and tostring(why):find "^redio " then error(why, 0) end
 
