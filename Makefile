@@ -5,9 +5,9 @@
 #   CI=1                            warnings are errors
 #   V=1                             show the compiler's commands
 #   SPEC=spec/unit/url_spec.lua     one spec file
-#   SECONDS=600 SEED=7              how long and with which seed, for what runs at random
+#   SECONDS=600 SEED=7              time and seed of random checks
 #   ROUNDS=5 ONLY=get,set           how often, and which workloads, for `make bench`
-#   ACCEPT=1                        for `make count`: these are the counts from now on
+#   ACCEPT=1                        for `make count`: accepts the new counts
 #   TLS=1                           chaos over TLS
 #   PREFIX=dir DESTDIR=dir          where `make install` puts things
 
@@ -31,19 +31,20 @@ else
 SHARED = -shared
 endif
 
-# The binding is all that may see Lua's headers; what is about TLS goes to a library of its own.
+# The files of src/ that see Lua's headers; tools/laws.lua and tools/fuzz.sh read this line.
+BINDING = lbind lconnection lcore ldecoder lencode lhandle loutput lpipeline lprocess lresult lscalar lslot lstock ltls lvalue
 SOURCES = $(notdir $(basename $(wildcard src/*.c)))
-BINDING = $(filter l%,$(SOURCES))
 TLS_SOURCES = tls ltls
+SHARED_SOURCES = lbind
 OBJ = $(BUILD)/obj
 CORE_OBJECTS = $(patsubst %,$(OBJ)/%.o,$(filter-out $(TLS_SOURCES),$(SOURCES)))
-TLS_OBJECTS = $(patsubst %,$(OBJ)/%.o,$(filter $(TLS_SOURCES),$(SOURCES)))
+TLS_OBJECTS = $(patsubst %,$(OBJ)/%.o,$(TLS_SOURCES) $(SHARED_SOURCES))
 CORE_LIBRARY = $(BUILD)/redio/core.so
 TLS_LIBRARY = $(BUILD)/redio/tls.so
 
-# A script's answer. GNU make before 4.4 hands what its own command line defines to recipes, but not to $(shell ...), so
-# every variable that such a script reads is named here (spec/tree/make_spec.lua compares). Asked for when a recipe runs, not
-# before: `make setup` may only just have installed Lua.
+# The output of a script of tools/. GNU make before 4.4 passes variables of its command line to recipes, but not to
+# $(shell ...). So all variables that these scripts read are named here, and spec/tree/make_spec.lua checks the list.
+# The scripts run with a recipe, not before, because `make setup` may install Lua first.
 TOLD = LUA LUA_INCDIR TLS OPENSSL_DIR OPENSSL_INCDIR OPENSSL_LIBDIR CC CPPFLAGS PKG_CONFIG_PATH
 ask = $(shell $(foreach name,$(TOLD),$(if $($(name)),$(name)='$($(name))')) tools/$1)
 LUA_CFLAGS = $(call ask,lua.sh cflags)
@@ -78,7 +79,7 @@ test: setup ## set up, build, run all specs (one: SPEC=spec/unit/url_spec.lua)
 	@$(MAKE) --no-print-directory build
 	@tools/test.sh $(SPEC)
 
-lint: ## luacheck, clang-format, cppcheck and the laws of the design
+lint: ## luacheck, clang-format, cppcheck, the laws of the design, the prose
 	@tools/setup.sh build lint
 	@$(MAKE) --no-print-directory build
 	@tools/lint.sh
@@ -126,15 +127,15 @@ count: ## instructions of each operation, which may not grow: ACCEPT=1 when they
 	@$(MAKE) --no-print-directory build
 	@bench/count.sh
 
-# Not those that count what is done in a time, or measure the process's memory.
+# Without specs that count work in a time, or measure the memory of the process.
 VALGRIND_SPECS = $(patsubst %,spec/%_spec.lua,$(addprefix unit/,arguments command_table decoder_cases messages tls_socket) \
   $(addprefix client/,values error handle client transaction) $(addprefix promises/,04_fail_closed 16_tls \
   18_injection 22_callbacks 23_gc_and_exit) $(addprefix regress/,output_after_loss protocol_error_in_chain))
 
 # ----------------------------------------------------------------------------------------------
 
-# Every file is written beside its place and then moved there, so that two makes at once, or a test
-# that loads what another make is linking, never meet a half-written one.
+# Every file is written beside its place and then moved there. So two makes at once, or a test during a
+# make, never read a half-written file.
 
 $(CORE_LIBRARY): $(CORE_OBJECTS)
 	@mkdir -p $(@D)
@@ -152,7 +153,7 @@ $(OBJ)/%.o: src/%.c $(OBJ)/flags
 	  $(if $(filter $*,$(TLS_SOURCES)),$(OPENSSL_CFLAGS)) \
 	  -MMD -MP -MT $@ -MF $@.$$$$.d -c $< -o $@.$$$$ && mv -f $@.$$$$.d $(@:.o=.d) && mv -f $@.$$$$ $@
 
-# Changes when the compiler, its flags or the Lua do, and then everything is compiled again.
+# Changes with the compiler, its flags and the Lua. Then everything is compiled again.
 $(OBJ)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(CC) $(C99) $(CFLAGS) $(CPPFLAGS) $(LUA) $(LUA_CFLAGS) $(OPENSSL_CFLAGS)' >$@.$$$$; \

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# build.sh NAME...: compiles bench/NAME.c to $BUILD/bench/NAME: still as a library, the others with hiredis.
+# build.sh NAME...: compiles bench/NAME.c to $BUILD/bench/NAME. `still` becomes a library. The others link hiredis.
 cd "$(dirname "$0")/.." || exit
 to=${BUILD:-build}/bench
 mkdir -p "$to" || exit

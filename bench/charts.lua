@@ -1,17 +1,17 @@
 -- SPDX-License-Identifier: MIT
--- The charts, by gnuplot, as SVG that is dark where the reader's screen is.
+-- Draws the charts by gnuplot, as SVG with a dark scheme for dark screens.
 
 local peers = require "bench.peers"
 
 local M = {}
 
--- One for each peer, told apart on white as on black.
+-- A colour for each peer, visible on white and on black.
 local colours = {
   redio = "#d6336c", hiredis = "#2f81f7", ["redis-benchmark"] = "#8b949e", ["redis-lua"] = "#1a9e5c",
   ["redis-py"] = "#d29922", aioredis = "#9a6ee8", ioredis = "#1f9fb0",
 }
 
--- Text and lines, the ground, the grid: as they are drawn, and what they become where it is dark.
+-- Colours of text and lines, ground and grid: as drawn, and in the dark scheme.
 local INK, GROUND, GRID = "#24292f", "#ffffff", "#d0d7de"
 local DARK = { [INK] = "#e6edf3", [GROUND] = "#0d1117", [GRID] = "#30363d" }
 
@@ -27,7 +27,7 @@ set grid ytics linecolor rgb "]] .. GRID .. [[" linetype 1 linewidth 0.5
 set key textcolor rgb "]] .. INK .. [["
 ]]
 
--- One rule for each colour and each attribute that may have it.
+-- A rule for each colour and each attribute that may have it.
 local function dark_style()
   local rules = {}
   for _, colour in ipairs { INK, GROUND, GRID } do
@@ -65,7 +65,7 @@ local function plot(path, width, height, title, script)
   follow_reader(path)
 end
 
--- The data of a line or of bars: a block of gnuplot's, one row for each {label (or x), n}.
+-- The data of a line or of bars: a block of gnuplot with a row for each {label (or x), n}.
 local function block(index, rows)
   local lines = { ("$data%d << EOD"):format(index) }
   for _, row in ipairs(rows) do
@@ -75,8 +75,8 @@ local function block(index, rows)
   return table.concat(lines, "\n")
 end
 
--- `columns`: lists of {label, workload}; `scale` makes the figure; how each peer is drawn. nil when not all of it was
--- measured.
+-- The data of a chart; nil when not all of it was measured. `columns` are lists of {label, workload}. `scale` converts
+-- a figure. The last argument says how each peer is drawn.
 local function series(results, columns, scale, style)
   for _, column in ipairs(columns) do
     if not results:at("redio", column[2]) then return nil end
@@ -148,7 +148,7 @@ local function latency(results, path)
     BARS .. 'set logscale y\nset yrange [10:*]\nset ylabel "microseconds"\nset key outside right center\n' .. script)
 end
 
---- Draws what was measured into the directory.
+--- Draws the charts of all figures into the directory.
 function M.draw(results, directory)
   local _, ok = peers.shell "command -v gnuplot"
   if not ok then return print "no charts: gnuplot is not installed" end

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- count.lua: the instructions of each operation, as a table; fails when one costs more than is accepted. With ACCEPT=1
--- in the environment it is accepted.
+-- count.lua: prints the instructions of each operation as a table. Fails when one costs more than is accepted. With
+-- ACCEPT=1 in the environment the figures become the accepted ones.
 
 local counts = require "bench.counts"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* count_hiredis WHAT N: does N operations, for callgrind to count their instructions. What the
- * server would have answered comes from a socket of this process. */
+/* count_hiredis WHAT N: does N operations, for callgrind to count their instructions. Replies come
+ * from a socket of this process. */
 #define _POSIX_C_SOURCE 200809L
 #include <hiredis/hiredis.h>
 #include <stdio.h>
@@ -30,7 +30,7 @@ static void check_reply(void *reply) {
   freeReplyObject(reply);
 }
 
-/* A command becomes bytes, as redisAppendCommandArgv makes them. */
+/* Encodes a command as redisAppendCommandArgv does. */
 static void encode(long n) {
   while (n--) {
     sds bytes;
@@ -40,7 +40,7 @@ static void encode(long n) {
   }
 }
 
-/* A reply becomes a value. */
+/* Makes a value of a reply. */
 static void decode(long n) {
   redisReader *reader = redisReaderCreate();
   long chain;
@@ -56,7 +56,7 @@ static void decode(long n) {
   redisReaderFree(reader);
 }
 
-/* The other end: takes a chain and answers it. */
+/* The server's side: takes a chain and answers it. */
 static void serve(int fd) {
   static char commands[CHAIN * (sizeof COMMAND - 1)];
   check(recv(fd, commands, sizeof commands, MSG_WAITALL) == sizeof commands, "recv");

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- count_redio.lua WHAT N: does N operations, for callgrind to count their instructions.
 --
--- What would come from a socket comes from here, in pieces that are always the same: a server answers as much at a
--- time as it happens to have read.
+-- Replies come from this program and not from a server, in pieces that are always the same. A server's pieces vary with
+-- the amount that it has read.
 
 local core = require "redio.core"
 local luv = require "redio.transport.luv"
@@ -12,7 +12,8 @@ local what, n = arg[1], tonumber(arg[2])
 local CHAIN = 1000
 local COMMAND, REPLY = "*2\r\n$3\r\nGET\r\n$4\r\nv:32\r\n", "$32\r\n" .. ("v"):rep(32) .. "\r\n"
 
--- What libuv reads of so many replies: up to 64 KiB at a time. (What has been made is kept: it is not to be counted.)
+-- The pieces in which libuv reads a number of replies: up to 64 KiB each. (They are kept, so that making them again
+-- does not count.)
 local pieces = {}
 
 local function answer(count, on_data)
@@ -30,7 +31,7 @@ local function answer(count, on_data)
   end
 end
 
--- A socket to a server that answers GETs.
+-- A transport with a socket to a server that answers GETs.
 local Socket = {}
 Socket.__index = Socket
 
@@ -63,23 +64,23 @@ function transport.connect(_, done)
   return { cancel = function() end }
 end
 
--- (protocol 2 greets without a word)
+-- (with protocol 2 there is no HELLO)
 local redis = redio.Redis(nil, { transport = transport, protocol = 2 })
 
 local counted = {}
 
--- A command is queued.
+-- Queueing a command.
 function counted.encode()
   local db = redis()
   for _ = 1, n / CHAIN do
     for _ = 1, CHAIN do
-      db:get("v:32")
+      db:get "v:32"
     end
     db:clear()
   end
 end
 
--- A reply becomes a value.
+-- Making a value of a reply.
 function counted.decode()
   local decoder = core.decoder()
   for _ = 1, n / CHAIN do
@@ -98,14 +99,14 @@ function counted.get()
   for _ = 1, n / CHAIN do
     local db = redis()
     for _ = 1, CHAIN do
-      db:get("v:32")
+      db:get "v:32"
     end
     local results = { db:await() }
     assert(#results == CHAIN and #results[1] == 32)
   end
 end
 
--- A GET of one of 1000 coroutines, by a fresh handle.
+-- A GET of one of 1000 coroutines, with a new handle.
 function counted.coroutines()
   local tasks = {}
   for i = 1, CHAIN do

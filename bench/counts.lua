@@ -1,17 +1,17 @@
 -- SPDX-License-Identifier: MIT
 -- Instructions for an operation, counted by callgrind, and the bound on them.
 --
--- What is bound is the ratio to hiredis, counted in the same run: so a compiler or a machine of another kind changes
--- little. Each figure is the difference of two runs of different length, so that starting up does not count. All that
--- would make one run differ from the next is taken away: the clock stands still and addresses are not random, for Lua
--- makes the seed of its hashes of these, and what a server would answer comes from the program itself.
+-- The bound is on the ratio to hiredis, counted in the same run, so that another compiler or machine changes little.
+-- Each figure is the difference of two runs of different length, so that the start does not count. Runs are made equal:
+-- the clock stands still and addresses are not random, because Lua seeds its hashes with both, and replies come from
+-- the program itself.
 
 local M = {}
 
 M.PATH = "bench/counts.txt"
 M.TOLERANCE = 1.05
 
--- The operation, and what it is compared with.
+-- The operations, and those of hiredis with which they are compared.
 M.operations = {
   { name = "encode", what = "a GET queued", base = "encode" },
   { name = "decode", what = "a reply of 32 B made a value", base = "decode" },
@@ -31,7 +31,7 @@ local function shell(command)
   return text
 end
 
--- Some containers do not let addresses be made predictable; then the figures vary by one in a hundred.
+-- Some containers do not allow fixed addresses. Then the figures vary by one in a hundred.
 local function steady()
   return shell "setarch -R true && echo yes" == "yes\n" and "setarch -R " or ""
 end
@@ -47,7 +47,7 @@ local function each(prefix, program, name)
   return math.floor((many - few) / (MANY - FEW) + 0.5)
 end
 
---- Counts.
+--- Counts all operations.
 ---@return table figures by operation: {redio=, hiredis=}
 function M.measure()
   local still = build:sub(1, 1) == "/" and build or "$PWD/" .. build
@@ -63,7 +63,7 @@ function M.measure()
   return figures
 end
 
---- The figures of a file, or nil.
+--- Reads the figures of a file; nil when there is none.
 function M.read(path)
   local file = io.open(path)
   if not file then return nil end
@@ -80,7 +80,7 @@ local function first_line(command)
   return shell(command):match "^[^\n]*"
 end
 
---- Writes figures to a file, with what they were counted with.
+--- Writes figures to a file, with the versions of the programs that they depend on.
 function M.write(path, figures)
   local file = assert(io.open(path, "w"))
   file:write(
@@ -100,7 +100,7 @@ local function ratio(f)
   return f.redio / f.hiredis
 end
 
---- What costs more than is accepted: a list of texts.
+--- The operations that cost more than is accepted, as a list of texts.
 function M.breaches(accepted, figures)
   local list = {}
   for _, operation in ipairs(M.operations) do
@@ -117,7 +117,7 @@ function M.breaches(accepted, figures)
   return list
 end
 
---- A table for people.
+--- The figures as a table to print.
 function M.text(accepted, figures)
   local head = ("%-34s %8s %8s %7s"):format("instructions for", "redio", "hiredis", "ratio")
   local lines = { accepted and head .. "  accepted   change" or head }

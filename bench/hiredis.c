@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Blocking hiredis, the peer that all others are compared with. See measure.lua for how a program
- * is called.
+/* Blocking hiredis, with which all other peers are compared. measure.lua says how the program is
+ * called.
  *
- * Commands go by redisAppendCommandArgv: it was the fastest of hiredis' ways that encode (0.94
+ * Commands are encoded by redisAppendCommandArgv, the fastest function of hiredis for this (0.94
  * million GETs a second at depth 1000, against 0.81 by "GET %b" and 0.75 by "GET v:32").
- * COMMAND DOCS is not here: hiredis 0.14 reads replies of up to seven levels only. */
+ * COMMAND DOCS is missing: hiredis 0.14 reads replies of at most seven levels. */
 #define _POSIX_C_SOURCE 200809L
 #include <hiredis/hiredis.h>
 #include <stdio.h>
@@ -97,7 +97,7 @@ static void take_ok(void) {
 
 typedef struct workload {
   const char *name;
-  long step; /* operations are done in multiples of that; 0: it measures by itself */
+  long step; /* the number of operations is a multiple of it; 0: the workload measures itself */
   double (*run)(const struct workload *w, long n);
   size_t size;                 /* of the value */
   const char *words[ARGS_MAX]; /* of the command */
@@ -221,7 +221,7 @@ static double watch(const workload *w, long n) {
   return bytes;
 }
 
-#define MESSAGES 10000 /* one script publishes that many */
+#define MESSAGES 10000 /* published by one script */
 
 static void publish(redisContext *c) {
   static const char script[] = "for i = 1, 10000 do redis.call('PUBLISH', 'channel', ARGV[1]) end";

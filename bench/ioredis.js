@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// ioredis, with auto-pipelining on one connection. See measure.lua for how a program is called.
+// ioredis, with auto-pipelining on one connection. measure.lua says how the program is called.
 "use strict";
 
 const Redis = require("ioredis");

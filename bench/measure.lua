@@ -1,11 +1,11 @@
 -- SPDX-License-Identifier: MIT
--- How a program of a peer in Lua measures. Those in other languages do the same.
+-- Measures the workloads of a peer in Lua. Peers in other languages do the same.
 --
--- A program is called with the names of workloads, and prints a line for each:
+-- A peer's program is called with the names of workloads, and prints a line for each:
 --   NAME OPERATIONS SECONDS BYTES
--- BYTES is the length of all strings that one operation has brought (or of the values that it has sent): the harness
--- compares it between the peers. Called with --list, it prints the names that it knows; it fails when what it
--- needs is not there.
+-- BYTES is the length of all strings that one operation has received (or of the values that it has sent). bench/run.lua
+-- compares it between the peers. With --list the program prints the names that it knows, and fails when a library that
+-- it needs is missing.
 
 local uv = require "luv"
 
@@ -18,12 +18,12 @@ M.port = tonumber(os.getenv "BENCH_PORT" or 6379)
 M.tls_port = tonumber(os.getenv "BENCH_TLS_PORT")
 M.ca = os.getenv "BENCH_CA"
 
---- Seconds on a clock that only goes forward.
+--- Seconds of a monotonic clock.
 function M.now()
   return uv.hrtime() / 1e9
 end
 
---- A line of the result.
+--- Prints a line of the result.
 function M.say(name, operations, amount, bytes)
   print(("%s %d %.9f %s"):format(name, operations, amount, bytes and ("%.0f"):format(bytes) or "-"))
 end
@@ -34,8 +34,8 @@ local function timed(run, operations)
   return M.now() - start, bytes
 end
 
---- Calls `run(n)`, which does n operations and returns the bytes that it has seen, with n a multiple of `step`: warms
---- up until that takes a while, then measures once, for about as long as asked.
+--- Measures `run(n)`, which does n operations and returns their bytes. n is a multiple of `step`. It warms up until a
+--- call takes long enough, then measures one call of about the wanted length.
 function M.measure(name, step, run)
   local n, took = step, timed(run, step)
   while took < seconds / 5 do
@@ -48,7 +48,7 @@ function M.measure(name, step, run)
   M.say(name, n, took, bytes / n)
 end
 
---- Latencies in seconds: as p50, p99 and p999.
+--- Prints latencies in seconds as p50, p99 and p999.
 function M.percentiles(name, list)
   table.sort(list)
   for _, part in ipairs { 50, 99, 999 } do
@@ -69,7 +69,7 @@ function M.total(value)
   return sum
 end
 
---- The main part of a program: `workloads` are functions by name, in a list of {name, fn}.
+--- The main function of a program. `workloads` is a list of {name, function}.
 function M.main(workloads)
   local by_name = {}
   for _, workload in ipairs(workloads) do

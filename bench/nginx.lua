@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
--- redio and lua-resty-redis in the same nginx, in the same run, turn by turn. Run it by `make bench-nginx`.
+-- Measures redio and lua-resty-redis in the same nginx, in turn. `make bench-nginx` runs it.
 --
--- Figures: what each takes by the clock, and how much of the processor's time nginx's process uses for it, which does
--- not depend on how fast the server answers or the requests are sent.
+-- Figures are the time of each by the clock, and the processor time of nginx, which does not depend on the speed of the
+-- server or of the requests.
 
 local redio = require "redio"
 local nginx = require "spec.support.nginx"
@@ -16,7 +16,7 @@ local redis = shared("here", os.getenv "REDIS_URL")
 redis():set("bench", ("v"):rep(32)):await()
 ngx.say "ready"]]
 
--- Each program does its work `n` times and says how many seconds that took.
+-- Each program does its work `n` times and prints how many seconds that took.
 local function timed(work)
   return ([[
 %s
@@ -82,7 +82,7 @@ local CASES = {
     end]] },
 }
 
--- One GET per request of HTTP; `handler`: each makes a client of its own.
+-- One GET for each HTTP request. With `handler` each request makes a client of its own.
 local REQUESTS = {
   redio = REDIO .. [[ngx.print(redis():get("bench"):await())]],
   handler = [[ngx.print(redio.Redis(os.getenv "REDIS_URL")():get("bench"):await())]],
@@ -116,7 +116,7 @@ local function used(pid)
   return nanoseconds / 1e9
 end
 
--- `count` requests over `width` connections that are kept; seconds.
+-- Sends `count` requests over `width` kept connections. Returns the seconds that it took.
 local function send(web, path, width, count)
   local left, request = count, ("GET %s HTTP/1.1\r\nHost: bench\r\n\r\n"):format(path)
   local done, ended = {}, 0

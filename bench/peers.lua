@@ -1,19 +1,19 @@
 -- SPDX-License-Identifier: MIT
--- Who is measured, and how each is called. A peer is a program that says its workloads when it is called with --list;
--- one that cannot do that is missing. lua-resty-redis, in nginx, belongs here as soon as redio runs there.
+-- The peers that are measured, and how to call each. A peer is a program that prints its workloads with --list. If that
+-- fails, the peer is missing. (bench/nginx.lua measures lua-resty-redis.)
 
 local M = {}
 
 local lua = os.getenv "LUA" or "lua5.4"
 local build = os.getenv "BUILD" or "build"
 
--- The first python3 that has the module: that of PATH may not be the one which the packages are for.
+-- The first python3 that has the module: the one in PATH may not be the one of the installed packages.
 local function python(module)
   return ("PYTHON=$(for p in python3 /usr/bin/python3; do $p -c 'import %s' 2>/dev/null && echo $p && break; done); "
     .. "exec $PIN ${PYTHON:-python3}"):format(module)
 end
 
--- `version` prints it in one line. $PIN is what binds the program to its core.
+-- `version` is a command that prints the version in one line. $PIN binds the program to its core.
 M.list = {
   { name = "hiredis", run = ("exec $PIN %s/bench/hiredis"):format(build), version = "pkg-config --modversion hiredis" },
   { name = "redio", run = ("exec $PIN %s bench/redio.lua"):format(lua), version = "git describe --always --dirty" },
@@ -50,7 +50,7 @@ except ImportError:
   },
 }
 
---- Runs a program of the shell; its output and whether it succeeded.
+--- Runs a shell command. Returns its output, and true when it succeeded.
 function M.shell(script)
   local pipe = assert(io.popen("( " .. script .. "\n) 2>&1 </dev/null; echo \" $?\""))
   local text, status = pipe:read "*a":match "^(.-)\n? (%d+)\n$"
@@ -58,7 +58,7 @@ function M.shell(script)
   return text, status == "0"
 end
 
---- Runs a peer in a process of its own: its output and whether it succeeded.
+--- Runs a peer in a process of its own. Returns its output, and true when it succeeded.
 ---@param environment string assignments for the shell
 function M.call(peer, environment, words)
   return M.shell(("%s; %s %s"):format(environment, peer.run, words))
@@ -66,7 +66,7 @@ end
 
 --- Asks every peer for its workloads.
 ---@return table present each with `knows`, a set, and `says`, its version
----@return string[] missing names and why
+---@return string[] missing names and reasons
 function M.present(environment)
   local list, missing = {}, {}
   for _, peer in ipairs(M.list) do

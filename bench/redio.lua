@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- redio, through its public face. See measure.lua for how a program is called.
+-- redio, by its public API. measure.lua says how the program is called.
 
 local measure = require "bench.measure"
 local redio = require "redio"
@@ -14,7 +14,7 @@ local function add(name, step, run)
   end }
 end
 
--- chains ------------------------------------------------------------------------------------------------------
+-- chains --------------------------------------------------------------------------------------------------
 
 local function lengths(results)
   local sum = 0
@@ -30,7 +30,7 @@ local function gets(client, depth)
     for _ = 1, n / depth do
       local db = client()
       for _ = 1, depth do
-        db:get("v:32")
+        db:get "v:32"
       end
       bytes = bytes + lengths { db:await() }
     end
@@ -57,11 +57,11 @@ for _, depth in ipairs { 1, 10, 100, 1000 } do
   add("set-" .. depth, depth, sets(redis, depth))
 end
 
--- coroutines --------------------------------------------------------------------------------------------------
+-- coroutines ----------------------------------------------------------------------------------------------
 
 local tasks = {}
 
---- `count` tasks that run `work`; returns when they are done.
+--- Runs `work` in `count` tasks. Returns when they are done.
 local function together(count, work)
   for i = 1, count do
     tasks[i] = redio.spawn(work)
@@ -72,7 +72,7 @@ local function together(count, work)
 end
 
 for _, count in ipairs { 1000, 10000 } do
-  -- each asks again as soon as it has its answer, with a fresh handle
+  -- each task asks again as soon as it has its answer, with a new handle
   add("coroutines-" .. count, count, function(n)
     local bytes = 0
     together(count, function()
@@ -83,7 +83,7 @@ for _, count in ipairs { 1000, 10000 } do
     end)
     return bytes
   end)
-  -- a fresh coroutine, too, for each GET
+  -- a new coroutine, too, for each GET
   add("spawn-" .. count, count, function(n)
     local bytes = 0
     local function work()
@@ -97,7 +97,7 @@ for _, count in ipairs { 1000, 10000 } do
   end)
 end
 
--- large values ------------------------------------------------------------------------------------------------
+-- large values --------------------------------------------------------------------------------------------
 
 for _, size in ipairs { { "4k", 4096 }, { "64k", 65536 }, { "1m", 1048576 }, { "64m", 67108864 } } do
   local name, length = size[1], size[2]
@@ -118,7 +118,7 @@ for _, size in ipairs { { "4k", 4096 }, { "64k", 65536 }, { "1m", 1048576 }, { "
   end)
 end
 
--- aggregates --------------------------------------------------------------------------------------------------
+-- aggregates ----------------------------------------------------------------------------------------------
 
 local function repeated(ask)
   return function(n)
@@ -150,9 +150,9 @@ add("docs", 1, repeated(function()
   return total(redis():command_docs():await())
 end))
 
--- the rest ----------------------------------------------------------------------------------------------------
+-- the rest ------------------------------------------------------------------------------------------------
 
-local MESSAGES = 10000 -- one script publishes that many, and the next one when the first of them has come
+local MESSAGES = 10000 -- published by one script. The next script is sent when the first message has arrived.
 local PUBLISH = "for i = 1, " .. MESSAGES .. " do redis.call('PUBLISH', 'channel', ARGV[1]) end"
 
 add("messages", MESSAGES, function(n)
@@ -179,7 +179,7 @@ end))
 
 add("watch", 1, repeated(function()
   local db = redis()
-  db:watch("v:32")
+  db:watch "v:32"
   local value = db:get("v:32"):await()
   db:multi():set("m:2", value)
   assert(db:exec():await())
@@ -209,9 +209,9 @@ if measure.tls_port then
   end))
 end
 
--- memory ------------------------------------------------------------------------------------------------------
+-- memory --------------------------------------------------------------------------------------------------
 
--- Bytes that the process has in memory, after a full collection.
+-- The resident memory of the process in bytes, after a full collection.
 local function resident()
   collectgarbage()
   collectgarbage()
@@ -221,8 +221,8 @@ local function resident()
   return pages * 4096
 end
 
--- Bytes for each of the things of which `make()` makes `each` (1) at once: that is called `count` times, and what it
--- returns is kept.
+-- The bytes that one thing takes. `make()` makes `each` (1) of them. It is called `count` times, and its results are
+-- kept.
 local function memory(name, count, make, before, each)
   workloads[#workloads + 1] = { name, function()
     redio.run(function()
@@ -237,7 +237,7 @@ local function memory(name, count, make, before, each)
       end
       measure.say(name, count * (each or 1), resident() - start)
       assert(#kept == count)
-      os.exit(0) -- what is in flight is of no interest
+      os.exit(0) -- without waiting for replies
     end)
   end }
 end
@@ -260,7 +260,7 @@ local function start(fn)
   return co
 end
 
--- What a coroutine costs that waits for something else, to be subtracted.
+-- The cost of a coroutine that waits for something else, to be subtracted.
 memory("memory-coroutine", 10000, function()
   return start(function()
     coroutine.yield()
@@ -280,7 +280,7 @@ end, warm)
 memory("memory-command", 100, function()
   local db = redis()
   for _ = 1, 10000 do
-    db:get("v:32")
+    db:get "v:32"
   end
   return db
 end, warm, 10000)

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- redis-benchmark, which looks at no reply: the limit of the server. See measure.lua for how a program is called.
+-- redis-benchmark, which does not read replies: the limit of the server. measure.lua says how the program is called.
 
 local measure = require "bench.measure"
 
@@ -13,7 +13,7 @@ local function run(command)
   return text
 end
 
--- One connection, so many commands at a time; the columns of its CSV.
+-- Runs one connection with `depth` commands at a time. Returns the columns of the CSV output.
 local function benchmark(n, depth, options, command)
   local text = run(("redis-benchmark -h %s -c 1 -n %d -P %d --csv %s %s"):format(measure.host, n, depth, options,
     command))

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- redis-lua, which is all Lua upon LuaSocket. See measure.lua for how a program is called.
+-- redis-lua, which is plain Lua with LuaSocket. measure.lua says how the program is called.
 
--- Debian has it for Lua up to 5.3; 5.4 can run the same file.
+-- Debian has it for Lua up to 5.3. Lua 5.4 can run the same file.
 package.path = package.path .. ";" .. package.path:gsub("5%.4", "5.3")
 
 local measure = require "bench.measure"
@@ -47,7 +47,7 @@ for _, depth in ipairs { 10, 100, 1000 } do
     for _ = 1, n / depth do
       bytes = bytes + lengths(redis:pipeline(function(p)
         for _ = 1, depth do
-          p:get("v:32")
+          p:get "v:32"
         end
       end))
     end
@@ -86,7 +86,7 @@ end))
 
 add("hash", 1, repeated(function()
   local bytes = 0
-  for field, value in pairs(redis:hgetall("hash")) do
+  for field, value in pairs(redis:hgetall "hash") do
     bytes = bytes + #field + #value
   end
   return bytes

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Medians, tables and files of what was measured.
+-- Makes medians, tables and files of the measurements.
 
 local peers = require "bench.peers"
 local workloads = require "bench.workloads"
@@ -15,7 +15,7 @@ local function median(list)
   return (list[math.floor(middle)] + list[math.ceil(middle)]) / 2
 end
 
---- What was measured of each peer and workload.
+--- The measurements of each peer and workload.
 ---@param samples table lists of {operations, amount, bytes} by "PEER WORKLOAD"
 function M.new(present, samples, rounds)
   local self = setmetatable({ peers = present, samples = samples, rounds = rounds, medians = {} }, Report)
@@ -31,7 +31,7 @@ function M.new(present, samples, rounds)
   return self
 end
 
---- Instructions for an operation as `make count` has found them.
+--- The instructions of an operation, counted by `make count`.
 function Report:add_counts(path)
   local file = io.open(path)
   if not file then return end
@@ -45,12 +45,12 @@ function Report:add_counts(path)
   file:close()
 end
 
---- The median of a peer at a workload: operations in a second, or the figure itself; nil when there is none.
+--- The median of a peer at a workload, in operations per second or in the workload's unit; nil when there is none.
 function Report:at(peer, name)
   return self.medians[peer .. " " .. name]
 end
 
---- How a peer does in relation to hiredis, more being better.
+--- The ratio of a peer to hiredis. More is better.
 function Report:ratio(peer, name)
   local workload = workloads.by_name[name]
   local ours, theirs = self:at(peer, name), self:at("hiredis", workload.base or name)
@@ -71,7 +71,7 @@ local function figure(n, unit)
   return three(n) .. "/s"
 end
 
--- Columns as wide as what is in them (characters, not bytes).
+-- Pads columns to the width of their cells (in characters, not bytes).
 local function layout(rows)
   local widths, lines = {}, {}
   local function length(text)
@@ -93,7 +93,7 @@ local function layout(rows)
   return table.concat(lines, "\n")
 end
 
---- Rows of cells: the names of the peers, then a row for each workload that was measured; ratios in that form.
+--- Rows of cells: the names of the peers, then a row for each workload that was measured. Ratios have that format.
 function Report:rows(form)
   local rows = { { "" } }
   for i, peer in ipairs(self.peers) do
@@ -112,7 +112,7 @@ function Report:rows(form)
   return rows
 end
 
---- Rows of cells: target, the bound, what was measured, whether it is met.
+--- Rows of cells: the target, the bound, the figure, and whether it is met.
 function Report:targets()
   local rows = {}
   local function at(...)
@@ -136,13 +136,13 @@ function Report:targets()
   return rows
 end
 
---- All of it, for people at a terminal.
+--- All tables as text for a terminal.
 function Report:text()
   return ("\nMedians of %d, and their ratios to hiredis (more is better):\n\n%s\n\n%s\n"):format(self.rounds,
     layout(self:rows " %5.2f"), layout(self:targets()))
 end
 
---- Where the peers have not brought the same bytes.
+--- The workloads for which the peers have received different bytes.
 function Report:disagreements()
   local list = {}
   for _, workload in ipairs(workloads.list) do
@@ -159,7 +159,7 @@ function Report:disagreements()
   return list
 end
 
--- Files -------------------------------------------------------------------------------------------------------
+-- Files ---------------------------------------------------------------------------------------------------
 
 local function write(path, text)
   local file = assert(io.open(path, "w"))
@@ -172,7 +172,7 @@ local function one_line(command)
   return ok and text:match "^[^\n]*" or "not there"
 end
 
---- Where it was measured: nothing that would name the machine.
+--- The versions and the processor. Nothing here names the machine.
 function Report:machine(command, missing)
   local lines = {
     "command          " .. command,
@@ -237,7 +237,7 @@ function Report:write(directory, command, missing)
   write(directory .. "/tables.md", markdown(self:rows " (%.2f)") .. "\n" .. markdown(self:targets()))
 end
 
---- Puts the tables and the machine into a document, between its marks.
+--- Puts the tables and the versions into a document, between its marks.
 function Report:document(path, command, missing)
   local file = assert(io.open(path))
   local text = file:read "*a"

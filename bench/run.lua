@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- run.lua: measures redio and its peers, in turn, and says what came of it. See README.md.
+-- run.lua: measures redio and its peers in turn, and reports the results. See README.md.
 
 local certificates = require "spec.support.certificates"
 local charts = require "bench.charts"
@@ -14,7 +14,7 @@ local only = os.getenv "ONLY"
 local whole = not only or only == ""
 local build = os.getenv "BUILD" or "build"
 
--- The client's core and the server's, where there are two.
+-- A core for the client and another for the server, where there are two.
 local function pins()
   local cores, ok = peers.shell "command -v taskset >/dev/null && taskset -cp $$ | sed 's/.*: //' && nproc"
   local count = tonumber(cores:match "(%d+)$")
@@ -38,7 +38,7 @@ local function start_server(certs, tls_port, pin)
   return one
 end
 
--- Adds the lines that a peer has printed to its samples.
+-- Adds a peer's output to its samples.
 local function take(samples, peer, text)
   for name, operations, amount, bytes in text:gmatch "(%S+) (%d+) ([%d.]+) (%S+)" do
     local key = peer.name .. " " .. name

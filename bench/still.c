@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A clock that stands still, to be preloaded: Lua makes the seed of its hashes of it. */
+/* A clock that stands still, to be preloaded. Lua seeds its hashes with the time. */
 #include <time.h>
 
 time_t time(time_t *t) {

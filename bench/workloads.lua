@@ -1,10 +1,10 @@
 -- SPDX-License-Identifier: MIT
--- What is measured, in order; the data that it needs; what redio has to reach.
+-- The workloads in order, the data that they need, and redio's targets.
 
 local M = {}
 
--- name, what it is; `base`: what hiredis does that this is compared with, when it is not the same;
--- `unit`: what an operation's figure is, when it is not operations in a second.
+-- {name, description}. `base` is the workload of hiredis for comparison, if that is another. `unit` is the unit of the
+-- figure, if that is not operations per second.
 M.list = {
   { "get-1", "GET, 32 B, depth 1" },
   { "get-10", "GET, 32 B, depth 10" },
@@ -53,7 +53,7 @@ for _, workload in ipairs(M.list) do
   M.by_name[workload[1]] = workload
 end
 
---- The workloads to run that `only` names: words, each the name of one or its beginning; nil or "" for all.
+--- The workloads that `only` names. Its words are names or beginnings of names. nil and "" mean all.
 ---@param only string?
 function M.selected(only)
   local list = {}
@@ -68,7 +68,7 @@ function M.selected(only)
   return list
 end
 
---- Puts into the server what the workloads read.
+--- Writes the data of the workloads to the server.
 function M.seed(redis)
   for _, length in ipairs { 32, 4096, 65536, 1048576, 67108864 } do
     redis():set("v:" .. length, ("v"):rep(length)):await()
@@ -86,8 +86,9 @@ function M.seed(redis)
   db:replies()
 end
 
--- Each: what, the least (or `most`), and how it is got from `at(peer, workload)`, the median operations in a second or
--- the median figure; nil where something was not measured.
+-- Each target is {description, least (or `most`), function}. The function computes the figure with `at(peer,
+-- workload)`, which is the median in operations per second or in the workload's unit; nil when something was not
+-- measured.
 local function ratio(workload, base, peer)
   return function(at)
     local ours, theirs = at("redio", workload), at(peer or "hiredis", base or workload)

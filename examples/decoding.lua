@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What is made of the bytes of values: nothing, text, JSON and numbers, or what a function says.
+-- Decoding of values: none, as text, as JSON and numbers, or by a function.
 -- A mode holds for the next await. Keys, field names and channel names are never decoded.
 
 local redio = require "redio"
@@ -29,7 +29,7 @@ redio.run(function()
   binary, number, json = get_all():decoder(string.upper):await()
   print("decoder:", #binary, number, json)
 
-  -- The mode was for one await.
+  -- The mode held for one await.
   print("none again:", type((db:get(NUMBER):await())))
 
   db:del(BINARY, NUMBER, JSON):await()

@@ -9,7 +9,7 @@ local KEY = "example:hash"
 redio.run(function()
   local db = redis()
 
-  -- Fields and values, or a table, or both. What is a table or a boolean itself is sent as JSON.
+  -- Fields and values, or a table, or both. A value that is a table or a boolean is sent as JSON.
   db:hset(KEY, "name", "Ada", "born", 1815)
   db:hset(KEY, { languages = { "en", "fr" }, alive = false })
   print("new fields:", db:await())
@@ -20,7 +20,7 @@ redio.run(function()
   local decoded = db:hgetall(KEY):autodecode():await()
   print("decoded:", decoded.name, decoded.born, decoded.languages[2], decoded.alive)
 
-  -- hget of a list of fields is HMGET. In a table, false stands for what is not there.
+  -- hget of a list of fields sends HMGET. In its result, false stands for a missing field.
   local list = db:hget(KEY, { "name", "nothing" }):await()
   print("hget:", list[1], list[2])
 

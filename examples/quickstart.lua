@@ -7,7 +7,7 @@ local redis = redio.Redis(os.getenv "REDIS_URL") -- nil means redis://localhost/
 
 redio.run(function()
   -- Commands queue up on a handle. The await sends them all and returns their results, in order.
-  -- set can say nothing but OK, so it has no result.
+  -- The reply of set is always OK, so it has no result.
   local greeting, visits = redis()
     :set("quickstart:greeting", "Hello")
     :set("quickstart:visits", 41)

@@ -11,7 +11,7 @@ local function publish()
   db:publish("example:news", { title = "second", tags = { "a", "b" } })
   db:publish("example:weather", 21.5)
   db:publish("example:news", "bye")
-  return db:await() -- how many have received each
+  return db:await() -- the number of receivers of each message
 end
 
 redio.run(function()

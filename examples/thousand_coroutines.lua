@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- A thousand coroutines, each with a handle of its own and a GET of its own key. They share one
--- connection, and what they ask for in one turn of the loop leaves in one write.
+-- connection, and all commands of one turn of the loop leave in one write.
 
 local redio = require "redio"
 

@@ -6,7 +6,7 @@ local redio = require "redio"
 local redis = redio.Redis(os.getenv "REDIS_URL")
 local KEY = "example:watched"
 
--- Appends a letter. exec answers false when somebody else has written the key since the watch.
+-- Appends a letter. exec returns false when another client has written the key since the watch.
 local function append(letter)
   local db = redis()
   repeat
@@ -16,7 +16,7 @@ local function append(letter)
   until db:exec():await()
 end
 
--- The same, with the loop done for us. Raises WatchError when it never works out.
+-- The same without a loop. Raises WatchError when no attempt succeeds.
 local function append_in_transaction(letter)
   redis:transaction(KEY, function(db)
     local text = db:get(KEY):await() or ""

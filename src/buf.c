@@ -13,7 +13,7 @@ static char *allocate(redio_buf *b, size_t cap) {
   data = malloc(cap);
   if (!data)
     return NULL;
-  memcpy(data, b->data + b->head, len); /* and what was consumed is not */
+  memcpy(data, b->data + b->head, len); /* consumed bytes are left behind */
   free(b->data);
   return data;
 }
@@ -55,8 +55,8 @@ void redio_buf_emptied(redio_buf *b) {
   b->head = b->tail = 0;
   if (b->cap <= KEEP)
     return;
-  b->small = used > b->cap / 4 ? 0 : b->small + 1;
-  if (!b->patience || b->small > b->patience)
+  b->small_uses = used > b->cap / 4 ? 0 : b->small_uses + 1;
+  if (!b->shrink_after || b->small_uses > b->shrink_after)
     redio_buf_free(b);
 }
 
@@ -69,5 +69,5 @@ void redio_buf_free(redio_buf *b) {
   free(b->data);
   b->data = NULL;
   b->head = b->tail = b->cap = 0;
-  b->small = 0;
+  b->small_uses = 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The one place that knows which Lua this is: the 5.4 API on 5.3 and LuaJIT. */
+/* The differences between Luas: the API of Lua 5.4 on Lua 5.3 and LuaJIT. No other file knows the
+ * version. */
 #ifndef REDIO_COMPAT_H
 #define REDIO_COMPAT_H
 
@@ -11,15 +12,16 @@
     "PUC Lua 5.1 and 5.2 are not enough; LuaJIT 2.1 is, by its headers: LUA_INCDIR= names their directory"
 #endif
 
-/* Most values that one await may return: what a Lua stack can hold beside its other frames. */
+/* Most values that one await may return: a Lua stack holds so many beside its other frames. */
 #if LUA_VERSION_NUM >= 502
 #define REDIO_MAX_RESULTS 200000
 #else
 #define REDIO_MAX_RESULTS 7000
 #endif
 
-/* What may be moved onto the stack of a coroutine in coroutine.yield without a look for room: of
- * the LUA_MINSTACK that every C function has. LuaJIT's is none. */
+/* Number of values that may be moved onto the stack of a coroutine in coroutine.yield without a
+ * check for room. They are part of the LUA_MINSTACK that every C function has; in LuaJIT
+ * coroutine.yield is no C function. */
 #if LUA_VERSION_NUM >= 502
 #define REDIO_ROOM_IN_YIELD (LUA_MINSTACK - 4)
 #else
@@ -30,7 +32,7 @@
 #define lua_newuserdatauv(L, size, nuvalue) lua_newuserdata(L, size)
 #endif
 
-/* Whether a Lua number holds the integer n exactly. */
+/* True when a Lua number holds the integer n exactly. */
 #if LUA_VERSION_NUM >= 503
 #define REDIO_IS_EXACT(n) 1
 #else
@@ -38,7 +40,7 @@
 #define lua_isinteger(L, i) ((void)(L), (void)(i), 0)
 #endif
 
-/* Resumes co with n arguments on its stack; what it yields or returns is left there, counted. */
+/* Resumes co with the n arguments on its stack. Its results, `*results` of them, are left there. */
 static inline int redio_resume(lua_State *co, lua_State *from, int n, int *results) {
 #if LUA_VERSION_NUM >= 504
   return lua_resume(co, from, n, results);

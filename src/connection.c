@@ -11,11 +11,11 @@ const char *const redio_event_names[] = {"connect", "connected", "established",
 
 #define NO_STEP 255
 
-/* Large replies often follow each other, and to have the kernel clear fresh memory for each costs
- * more than to read them. */
-enum { PATIENCE = 64 };
+/* Large replies often follow each other, and clearing fresh memory for each costs the kernel more
+ * than reading them. */
+enum { SHRINK_AFTER = 64 };
 
-/* state x event -> state; nothing else assigns a state */
+/* state x event -> state. Nothing else assigns a state. */
 static const unsigned char steps[][REDIO_LOSE + 1] = {
     /*                  connect           connected        established  drain           lose */
     /* closed     */ {REDIO_CONNECTING, NO_STEP, NO_STEP, NO_STEP, REDIO_LOST},
@@ -39,7 +39,7 @@ void redio_connection_init(redio_connection *c, const void *tag, const redio_lim
   c->tag = tag;
   c->first = c->last = c->unused = c->last_sent = c->last_indexed = REDIO_NO_CHAIN;
   redio_decoder_init(&c->decoder, limits);
-  c->decoder.in.patience = c->out.patience = PATIENCE;
+  c->decoder.in.shrink_after = c->out.shrink_after = SHRINK_AFTER;
 }
 
 void redio_connection_rest(redio_connection *c) {
@@ -168,6 +168,7 @@ uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigne
   return p->replies ? c->last : REDIO_NO_CHAIN;
 }
 
+/* Returns the place behind the entries of so many replies. */
 static const redio_expect *skip_entries(const redio_expect *e, uint32_t replies) {
   while (replies--)
     e += redio_expect_entries(e);
@@ -191,7 +192,7 @@ static void reverse(redio_piece *from, redio_piece *end) {
   }
 }
 
-/* The pieces of [from, to), counted from `sent`, become the spare ones. */
+/* Makes the pieces in [from, to), counted from `sent`, the spare ones. */
 static void cut_pieces(redio_connection *c, size_t from, size_t to) {
   redio_pieces *p = &c->pieces;
   size_t i = 0, n = 0;
@@ -199,7 +200,7 @@ static void cut_pieces(redio_connection *c, size_t from, size_t to) {
     i++;
   for (; i < p->count && p->list[i].at < to; i++, n++)
     c->piece_bytes -= p->list[i].len;
-  if (n) { /* what is cut changes places with what is behind it, all in order */
+  if (n) { /* the cut pieces change places with those behind them, all in order */
     reverse(p->list + i - n, p->list + i);
     reverse(p->list + i, p->list + p->count);
     reverse(p->list + i - n, p->list + p->count);
@@ -218,7 +219,7 @@ uint32_t redio_connection_after(const redio_connection *c, uint32_t slot,
   return i;
 }
 
-/* The bytes of the chain's pieces, which are to be sent. */
+/* Returns the bytes of the pieces of an unsent chain. */
 static size_t piece_bytes(const redio_connection *c, const redio_chain *chain) {
   const redio_pieces *p = &c->pieces;
   size_t from = (size_t)(chain->at - c->sent), low = 0, high = p->count, bytes = 0;
@@ -247,8 +248,8 @@ void redio_connection_drop(redio_connection *c, uint32_t slot) {
   c->waiting--;
 }
 
-/* A run of things of which some are kept, in order: those before `to` are, those from `from` on are
- * not looked at yet. */
+/* A list that is filtered in place and in order: items before `to` are kept, items from `from` on
+ * are still to be looked at. */
 typedef struct sieve {
   char *base;
   size_t from, to;
@@ -263,8 +264,8 @@ static void keep_next(sieve *s, size_t n) {
 
 static void cut_next(sieve *s, size_t n) { s->from += n; }
 
-/* The pieces before that byte, counted from `sent` as it was: kept, with `gone` bytes less before
- * them, or behind those that are. */
+/* Filters the pieces before byte `end`, counted from `sent`. A kept piece moves `gone` bytes to the
+ * front; a cut one ends up behind the kept ones. */
 static void sift_pieces(redio_pieces *p, sieve *s, size_t end, size_t gone, int is_cut) {
   for (; s->from < p->count && p->list[s->from].at < end; s->from++) {
     redio_piece piece = p->list[s->from];
@@ -276,7 +277,7 @@ static void sift_pieces(redio_pieces *p, sieve *s, size_t end, size_t gone, int 
   }
 }
 
-/* Takes the chain behind `before` out of the list. */
+/* Removes the chain behind `before` from the list and frees its slot. */
 static void unlink_after(redio_connection *c, uint32_t before, uint32_t slot) {
   uint32_t next = c->chains[slot].next;
   if (before == REDIO_NO_CHAIN)
@@ -316,7 +317,7 @@ void redio_connection_tidy(redio_connection *c) {
     size_t entries = (size_t)(skip_entries(e, chain->replies) - e) * sizeof *e;
     size_t at = (size_t)(chain->at - c->origin), end = at + chain->len;
     next = chain->next;
-    keep_next(&out, at - out.from); /* what has no reply belongs to no chain */
+    keep_next(&out, at - out.from); /* commands without a reply belong to no chain */
     sift_pieces(&c->pieces, &pieces, at - unsent, gone, 0);
     sift_pieces(&c->pieces, &pieces, end - unsent, gone, chain->cut);
     (chain->cut ? cut_next : keep_next)(&out, chain->len);
@@ -340,7 +341,7 @@ void redio_connection_tidy(redio_connection *c) {
   c->cut_bytes = 0;
 }
 
-/* What is before that byte is not asked for any more. */
+/* Drops the bytes of `out` before that place in the stream: they will not be recovered. */
 static void forget_until(redio_connection *c, unsigned long long end) {
   if (end <= c->origin)
     return;
@@ -373,7 +374,7 @@ int redio_connection_keeps(const redio_connection *c) {
   return chain->lasting && chain->at >= c->origin;
 }
 
-/* The spare pieces, of which the chain's are the only ones, go to the pipeline. */
+/* Moves the spare pieces, which are the first chain's, to the pipeline. */
 static void give_pieces(redio_connection *c, redio_pipeline *p, size_t base) {
   redio_pieces *from = &c->pieces;
   size_t i;
@@ -390,7 +391,7 @@ static void give_pieces(redio_connection *c, redio_pipeline *p, size_t base) {
 int redio_connection_recover(redio_connection *c, redio_pipeline *p) {
   const redio_chain *chain = redio_connection_first(c);
   const redio_expect *e = redio_connection_entries(c);
-  size_t base = (size_t)(chain->at - c->sent); /* means something when it was not sent */
+  size_t base = (size_t)(chain->at - c->sent); /* of an unsent chain; a sent one has no pieces */
   if (chain->large && reserve_pieces(&p->pieces, c->pieces.count))
     return -1;
   if (redio_pipeline_restore(p, redio_buf_head(&c->out) + (chain->at - c->origin), chain->len, e,

@@ -1,32 +1,33 @@
 /* SPDX-License-Identifier: MIT */
-/* One connection without its socket: bytes to write, bytes that were read, and who waits for which
- * reply.
+/* One connection without its socket: bytes to write, bytes that were read, and the chains that wait
+ * for replies.
  *
- * Pipelines are submitted as chains. A chain has a slot, a small number that the owner may use as
- * an index; it keeps it until its last reply is in, or until it is popped from a dead connection.
- * Replies belong to chains strictly first in, first out. A chain that is dropped keeps its place,
- * and its replies are read and forgotten; one of which nothing was sent yet never will be: it is
- * cut out of the output before that is taken.
+ * Submitting a pipeline makes it a chain. A chain has a slot, a small number that the caller may
+ * use as an index. It keeps the slot until its last reply is in, or until it is popped from a lost
+ * connection. Replies belong to chains strictly first in, first out. A dropped chain keeps its
+ * place, and its replies are read and ignored. If nothing of it was sent, it is cut out of the
+ * output before that is taken.
  *
- * What a chain said stays in the output buffer until it is sent, so that it can be had back for
- * another try, and its pipeline is free at once. What only reads stays until it is answered, as in
- * TCP's own buffer, unless that is too much.
+ * The commands of a chain are copied to the output, so its pipeline is free at once. They stay
+ * there until they are sent, and those of a chain that only reads until it is answered: `recover`
+ * gives them back for another try. `max_out` bounds what is kept.
  *
- * Every state and every step between two of them stands in the table of connection.c; an event that
- * the table does not have is refused. */
+ * All states and the steps between them stand in the table of connection.c. An event without a step
+ * is refused. */
 #ifndef REDIO_CONNECTION_H
 #define REDIO_CONNECTION_H
 
 #include "decoder.h"
+#include "mode.h"
 #include "pipeline.h"
 
 typedef enum redio_state {
-  REDIO_CLOSED,     /* new */
-  REDIO_CONNECTING, /* the transport is at it */
-  REDIO_HANDSHAKE,  /* connected; only the handshake's chains go out */
+  REDIO_CLOSED, /* new */
+  REDIO_CONNECTING,
+  REDIO_HANDSHAKE, /* connected; only the handshake's chains are submitted */
   REDIO_READY,
-  REDIO_DRAINING, /* what is in flight may finish, nothing new */
-  REDIO_LOST      /* for ever */
+  REDIO_DRAINING, /* chains in flight may finish; new ones are refused */
+  REDIO_LOST      /* for good */
 } redio_state;
 
 typedef enum redio_event {
@@ -44,127 +45,128 @@ extern const char *const redio_event_names[];
 
 typedef struct redio_chain {
   uint32_t next;
-  uint32_t replies; /* all */
-  uint32_t done;    /* of these, taken */
-  uint32_t values;  /* results made of them */
-  uint32_t places;  /* strings among these that a decoder is to see */
-  unsigned char mode;
+  uint32_t replies;   /* expected */
+  uint32_t done;      /* replies taken so far */
+  uint32_t values;    /* results made of them */
+  uint32_t places;    /* entries in the list of places: see REDIO_MODE_PLACES */
+  unsigned char mode; /* REDIO_MODE_... */
   unsigned char dropped;
-  unsigned char cut;         /* dropped before it was sent */
-  unsigned char kept;        /* its commands may be asked for again as long as they are not sent */
-  unsigned char lasting;     /* and also afterwards: they only read, and have no pieces */
-  unsigned char large;       /* it has pieces */
-  unsigned char readonly;    /* all its commands are */
-  unsigned long long at;     /* its first byte, counted from the connection's first */
-  unsigned long long number; /* of all that were submitted, from 1 on; 0: the slot is free */
+  unsigned char cut;      /* dropped before it was sent */
+  unsigned char kept;     /* can be recovered until it is sent */
+  unsigned char lasting;  /* can be recovered until it is answered: it only reads, without pieces */
+  unsigned char large;    /* it has pieces */
+  unsigned char readonly; /* all its commands are */
+  unsigned long long at;  /* its first byte, counted from the connection's first */
+  unsigned long long number; /* in order of submission, from 1; 0: the slot is free */
   size_t len;
 } redio_chain;
 
 typedef struct redio_connection {
   const void *tag;
   redio_decoder decoder;
-  redio_buf out; /* what is in flight, as far as it is kept, and what is to be sent */
-  unsigned long long origin, sent; /* counted likewise: its first byte; what was given out */
-  redio_pieces pieces;             /* of what is to be sent; `at` counts from `sent` */
+  redio_buf out;                   /* sent bytes, as far as they are kept, and unsent ones */
+  unsigned long long origin, sent; /* places in the stream of output: of the first byte of `out`,
+                                      and of the first unsent byte */
+  redio_pieces pieces;             /* of the unsent output; `at` counts from `sent` */
   size_t piece_bytes;
   redio_buf expects; /* from the first chain's first reply on */
-  size_t taken;      /* entries of it that the first chain's replies so far have used up */
+  size_t taken;      /* entries of `expects` that the first chain's replies have used so far */
   redio_chain *chains;
   uint32_t chains_cap, chains_used, first, last, unused;
-  uint32_t waiting;      /* chains in flight or to be sent; not those that are cut */
+  uint32_t waiting;      /* chains in flight or to be sent, without the cut ones */
   uint32_t cuts;         /* chains to be cut out of the output */
-  size_t cut_bytes;      /* with their pieces */
-  size_t unsent_expects; /* bytes of `expects` of what is to be sent */
-  uint32_t last_sent;    /* the last slot when output was taken, and its chain then */
+  size_t cut_bytes;      /* of them and their pieces */
+  size_t unsent_expects; /* bytes of `expects` that belong to unsent chains */
+  uint32_t last_sent;    /* slot of the last chain that was sent, and its number */
   unsigned long long last_sent_number;
   unsigned long long submitted; /* chains so far */
-  uint32_t last_indexed;        /* likewise, of the owner's index of waiters */
+  uint32_t last_indexed;        /* slot of the last chain in the index (lslot.c), and its number */
   unsigned long long last_indexed_number;
-  uint32_t keeping; /* how many chains may be asked for again after they were sent */
-  size_t unasked;   /* bytes that had come for no chain when the last ones were sent */
+  uint32_t keeping; /* number of lasting chains */
+  size_t unasked;   /* bytes that had come for no chain when the last chains were sent */
   redio_state state;
-  const char *broken; /* why nothing that comes can be trusted, though the bytes are in order */
-  size_t max_out; /* bytes that may wait to be sent before no more chains are taken, and that are
-                     kept of what was; 0: any */
-  unsigned char choked;   /* the socket does not keep up: no more chains for now */
-  unsigned char receiver; /* arrays that nobody asked for are messages */
-  unsigned char has_null; /* the owner has a value of his own for null */
+  const char *broken; /* the reason why replies cannot be trusted although their bytes are valid */
+  size_t max_out; /* bytes that may wait to be sent before chains are refused, and bytes that are
+                     kept after they were sent; 0: any number */
+  unsigned char choked;   /* the socket does not keep up: chains are refused for now */
+  unsigned char receiver; /* arrays without a chain are messages */
+  unsigned char has_null; /* the caller has a value for null */
 } redio_connection;
 
 void redio_connection_init(redio_connection *c, const void *tag, const redio_limits *limits);
-/* The owner gives back the refs of `pieces` first. */
+/* The caller releases the refs of `pieces` first. */
 void redio_connection_free(redio_connection *c);
 
-/* 0, or -1 when the state has no such step. */
+/* Takes the step. Returns 0, or -1 when the state has no such step. */
 int redio_connection_event(redio_connection *c, redio_event event);
 
-/* Room for one more chain of that pipeline; after it, submit cannot fail. 0, or -1 when memory is
- * out. */
+/* Makes room for the pipeline as one more chain, so that submit cannot fail. Returns 0, or -1 when
+ * memory is out. */
 int redio_connection_reserve(redio_connection *c, const redio_pipeline *p);
 
-/* The slot that the next chain gets. */
+/* Returns the slot of the next chain. */
 uint32_t redio_connection_next_slot(const redio_connection *c);
 
-/* Takes a copy of the pipeline's commands, which `recover` gives back when it is to keep them. The
- * copies of its pieces have refs of their own, which the caller has made: they are in `pieces.list`
- * from index `pieces.count` on. Returns the chain's slot, or REDIO_NO_CHAIN when no reply will
- * come. */
+/* Copies the pipeline's commands to the output; with `keep` they can be recovered. The copies of
+ * its pieces have refs of their own, which the caller has put into `pieces.list` from index
+ * `pieces.count` on. Returns the chain's slot, or REDIO_NO_CHAIN when no reply will come. */
 uint32_t redio_connection_submit(redio_connection *c, redio_pipeline *p, unsigned char mode,
                                  int keep);
 
-/* Nothing waits for that chain any more. One that was not sent yet does not count from now on; its
- * place in the output and its slot are free after the next `tidy`. */
+/* Drops a chain: its replies will be ignored. An unsent one no longer counts as waiting, and `tidy`
+ * frees its place in the output and its slot. */
 void redio_connection_drop(redio_connection *c, uint32_t slot);
 
-/* Takes what was dropped unsent out of the output, all of it in one pass. The refs of its pieces,
- * for the owner to give back, have become the spare ones of `pieces`. */
+/* Cuts all chains that were dropped unsent out of the output, in one pass. Their pieces become the
+ * spare ones of `pieces`, so that the caller can release the refs. */
 void redio_connection_tidy(redio_connection *c);
 
-/* The first chain that was submitted after the chain `number` had been, which has or had that slot;
- * REDIO_NO_CHAIN when there is none. */
+/* Returns the first chain behind the chain `number`, which has or had that slot; REDIO_NO_CHAIN
+ * when there is none. */
 uint32_t redio_connection_after(const redio_connection *c, uint32_t slot,
                                 unsigned long long number);
 
-/* The output: its bytes without pieces; with them, and without those of dropped chains; and the
- * former ones, after `tidy`. Nothing any more when it is lost. */
+/* Returns the number of unsent bytes, without pieces; 0 when the connection is lost. */
 static inline size_t redio_connection_unsent(const redio_connection *c) {
   return c->state == REDIO_LOST ? 0 : (size_t)(c->origin + redio_buf_len(&c->out) - c->sent);
 }
+/* Returns the number of unsent bytes with pieces, without those of cut chains. */
 static inline size_t redio_connection_queued(const redio_connection *c) {
   size_t unsent = redio_connection_unsent(c);
   return unsent ? unsent + c->piece_bytes - c->cut_bytes : 0;
 }
+/* Returns the unsent bytes, without pieces. To be called after `tidy`. */
 static inline const char *redio_connection_output(const redio_connection *c) {
   return redio_buf_head(&c->out) + (c->sent - c->origin);
 }
 
-/* The output was taken, after `tidy`. */
+/* Marks the output as sent. To be called after `tidy`. */
 void redio_connection_sent(redio_connection *c);
 
-/* Whether bytes of that chain may be on their way. */
+/* Returns 1 when the chain's bytes were given out. */
 int redio_connection_was_sent(const redio_connection *c, uint32_t slot);
 
-/* What the first chain expects, from its first reply on. */
+/* Returns the expected replies of the first chain, from its first on. */
 static inline const redio_expect *redio_connection_entries(const redio_connection *c) {
   return (const redio_expect *)(const void *)redio_buf_head(&c->expects);
 }
-/* The expected reply at the head. */
+/* Returns the expected reply for the reply at the decoder's head. */
 static inline const redio_expect *redio_connection_expected(const redio_connection *c) {
   return redio_connection_entries(c) + c->taken;
 }
 
-/* The reply at the head was taken for the first chain. */
+/* Counts the reply at the decoder's head as taken by the first chain. */
 void redio_connection_took(redio_connection *c);
 
-/* Nothing is in flight: gives back the memory that only much traffic needs. */
+/* Frees the memory that only much traffic needs. To be called when nothing is in flight. */
 void redio_connection_rest(redio_connection *c);
 
-/* Whether the first chain's commands can be had back. */
+/* Returns 1 when the first chain's commands can be recovered. */
 int redio_connection_keeps(const redio_connection *c);
-/* Puts them into an empty pipeline. 0, or -1 when memory is out. */
+/* Puts the first chain's commands into an empty pipeline. Returns 0, or -1 when memory is out. */
 int redio_connection_recover(redio_connection *c, redio_pipeline *p);
 
-/* Takes the first chain off, finished or not. */
+/* Removes the first chain, finished or not. */
 void redio_connection_pop(redio_connection *c);
 
 static inline redio_chain *redio_connection_first(const redio_connection *c) {

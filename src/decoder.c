@@ -7,11 +7,13 @@
 #include <string.h>
 
 #include "number.h"
+#include "token.h"
 
-/* Functions of the scanner take the place they are to read and return the place behind what they
- * read; NULL means that they could not: the decoder is dead, or, when it is not, bytes are missing.
+/* A function of the scanner takes the place at which it reads and returns the place behind the
+ * bytes that it has read. NULL means that the decoder is dead, or, when it is not, that bytes are
+ * missing.
  *
- * Their decisions depend on the bytes alone, never on how many more have arrived: a byte that
+ * Its decisions depend on the bytes alone, never on how many more have arrived. So a byte that
  * kills the decoder kills it with the same words in every split. */
 
 const redio_limits redio_default_limits = {512ULL << 20, 1ULL << 24, 512ULL << 20, 128};
@@ -20,7 +22,6 @@ const redio_limits redio_default_limits = {512ULL << 20, 1ULL << 24, 512ULL << 2
 enum {
   DEPTH_CEILING = 10000,
   LONGEST_INTEGER = 19,
-  LONGEST_SHORT_LENGTH = 9,
   SHORT_LINE = 32,
   LONGEST_NUMBER = 64 << 10 /* of a double or a big number */
 };
@@ -69,10 +70,10 @@ int redio_decoder_feed(redio_decoder *d, const char *bytes, size_t n) {
   return -1;
 }
 
-/* Values and aggregates */
+/* Values and aggregates ------------------------------------------------------------------------ */
 
-/* A value has ended, and with it every aggregate whose last element it was. An attribute that ends
- * is no element of anything. */
+/* Ends a value, and with it each aggregate of which it is the last element. An attribute that ends
+ * is no element. */
 static void complete(redio_decoder *d) {
   while (d->depth > 0) {
     redio_frame *f = &d->stack[d->depth - 1];
@@ -102,7 +103,7 @@ static int grow_stack(redio_decoder *d) {
   return 0;
 }
 
-/* Opens an aggregate of `count` elements (both halves of a pair count) whose header ends at p. */
+/* Opens an aggregate of `count` elements, of which a pair is two. Its header ends at p. */
 static const char *open_aggregate(redio_decoder *d, char type, unsigned long long count,
                                   int streamed, const char *p) {
   redio_frame *f;
@@ -125,8 +126,8 @@ static const char *open_aggregate(redio_decoder *d, char type, unsigned long lon
   return p;
 }
 
-/* Attributes before one value count together, and an empty one as if it had a pair: without end
- * they would be a reply that never begins. */
+/* Attributes before one value count together, and an empty one as one pair. Without a limit on them
+ * a reply need never begin. */
 static int count_attribute(redio_decoder *d, unsigned long long pairs) {
   d->attributes += pairs ? pairs : 1;
   if (d->attributes <= d->limits.max_elements)
@@ -135,7 +136,7 @@ static int count_attribute(redio_decoder *d, unsigned long long pairs) {
   return -1;
 }
 
-/* 1 when a value of this type may begin here. */
+/* Returns 1 when a value of this type may begin here. */
 static int may_begin(redio_decoder *d, char type) {
   const redio_frame *f;
   d->attributes = 0;
@@ -155,7 +156,7 @@ static int may_begin(redio_decoder *d, char type) {
   return 1;
 }
 
-/* Lines */
+/* Lines ---------------------------------------------------------------------------------------- */
 
 static const char *scan_crlf(redio_decoder *d, const char *p, const char *end) {
   if (p == end)
@@ -169,10 +170,8 @@ static const char *scan_crlf(redio_decoder *d, const char *p, const char *end) {
   return p + 2;
 }
 
-static int is_digit(char c) { return c >= '0' && c <= '9'; }
-
-/* An integer and its CRLF: no leading zeros, no "-0". Nineteen digits at most keep the line within
- * its 32 bytes, and the sum within 64 bits. */
+/* Reads an integer and its CRLF. Leading zeros and "-0" are errors. At most nineteen digits keep
+ * the line within its 32 bytes and the sum within 64 bits. */
 static const char *scan_integer(redio_decoder *d, const char *p, const char *end, int plus,
                                 long long *out) {
   unsigned long long n = 0;
@@ -182,7 +181,7 @@ static const char *scan_integer(redio_decoder *d, const char *p, const char *end
     return NULL;
   if (*p == '-' || (plus && *p == '+'))
     negative = *p++ == '-';
-  for (digits = p; p < end && is_digit(*p) && p - digits < LONGEST_INTEGER; p++)
+  for (digits = p; p < end && redio_is_digit(*p) && p - digits < LONGEST_INTEGER; p++)
     n = n * 10 + (unsigned long long)(*p - '0');
   if (p > digits && *digits == '0' && (negative || p - digits > 1))
     return die(d, "a number begins with a needless zero");
@@ -190,13 +189,14 @@ static const char *scan_integer(redio_decoder *d, const char *p, const char *end
     return NULL;
   if (p == digits)
     return die_at(d, "where a number should be", *p);
-  if (is_digit(*p) || n > (unsigned long long)LLONG_MAX + (unsigned)negative)
+  if (redio_is_digit(*p) || n > (unsigned long long)LLONG_MAX + (unsigned)negative)
     return die(d, "a number does not fit 64 bits");
   *out = negative ? -(long long)(n - 1) - 1 : (long long)n;
   return scan_crlf(d, p, end);
 }
 
-/* First CR or LF of [p, end), or end. Most lines are shorter than a call of memchr is worth. */
+/* Returns the first CR or LF of [p, end), or end. For most lines a call of memchr is not worth
+ * it. */
 static const char *find_line_end(const char *p, const char *end) {
   const char *near = end - p > SHORT_LINE ? p + SHORT_LINE : end;
   const char *cr, *lf;
@@ -212,7 +212,7 @@ static const char *find_line_end(const char *p, const char *end) {
   return lf ? lf : cr;
 }
 
-/* A line of any bytes but CR and LF, at most so many, and its CRLF. */
+/* Reads a line of at most so many bytes other than CR and LF, and its CRLF. */
 static const char *scan_line(redio_decoder *d, const char *line, const char *end,
                              unsigned long long most) {
   int is_longer = (unsigned long long)(end - line) > most;
@@ -246,9 +246,9 @@ static const char *scan_big_number(redio_decoder *d, const char *line, const cha
     return NULL;
   if (*line == '-' || *line == '+')
     line++;
-  if (!is_digit(*line))
+  if (!redio_is_digit(*line))
     return die(d, "a big number is not a number");
-  while (is_digit(*line))
+  while (redio_is_digit(*line))
     line++;
   return line == p - 2 ? p : die(d, "a big number is not a number");
 }
@@ -261,10 +261,10 @@ static const char *scan_boolean(redio_decoder *d, const char *p, const char *end
   return scan_crlf(d, p + 1, end);
 }
 
-/* Strings */
+/* Strings -------------------------------------------------------------------------------------- */
 
-/* n bytes and their CRLF. A client that does not look at the trailer, and hardly any does, loses
- * its place in the stream without a sound when a length is wrong. */
+/* Reads n bytes and their CRLF. A client that skips the trailer unchecked, as most do, loses its
+ * place in the stream unnoticed when a length is wrong. */
 static const char *scan_payload(redio_decoder *d, const char *p, const char *end,
                                 unsigned long long n) {
   unsigned long long there = (unsigned long long)(end - p);
@@ -337,7 +337,7 @@ static const char *scan_string(redio_decoder *d, char type, const char *p, const
   return p;
 }
 
-/* Aggregates' headers */
+/* Headers of aggregates ------------------------------------------------------------------------ */
 
 static const char *scan_aggregate(redio_decoder *d, char type, const char *p, const char *end) {
   int pairs = type == '%' || type == '|';
@@ -386,7 +386,7 @@ static const char *unknown_type(redio_decoder *d, char type) {
   return die_at(d, "where a reply should begin", type);
 }
 
-/* The scanner */
+/* The scanner ---------------------------------------------------------------------------------- */
 
 static const char *scan_scalar(redio_decoder *d, const char *p, const char *end) {
   char type = *p++;
@@ -419,7 +419,7 @@ static const char *scan_scalar(redio_decoder *d, const char *p, const char *end)
   return p;
 }
 
-/* One token: a scalar, a string, a chunk, the header of an aggregate, the end of a stream. */
+/* Reads one token: a scalar, a string, a chunk, the header of an aggregate, the end of a stream. */
 static const char *scan_token(redio_decoder *d, const char *p, const char *end) {
   char type = *p;
   if (d->in_chunks)
@@ -445,23 +445,18 @@ static const char *scan_token(redio_decoder *d, const char *p, const char *end) 
   }
 }
 
-/* The most frequent reply, "$32\r\n...\r\n", when all of it is there: where its bytes begin.
- * Anything else, or less, or wrong, goes the long way. */
+/* The fast path for "$32\r\n...\r\n" when all of it is there: returns the place of its bytes. NULL
+ * leaves everything else, unfinished and malformed strings among it, to scan_token. */
 static inline const char *plain_bulk(const redio_decoder *d, const char *p, const char *end,
                                      size_t *len) {
-  const char *at = p + 1;
-  size_t n = 0;
-  if (end - p < LONGEST_SHORT_LENGTH + 4 || *p != '$' || *at == '0')
+  const char *bytes = end - p < REDIO_BULK_HEADER ? NULL : redio_bulk_at(p, len);
+  if (!bytes || (size_t)(end - bytes) < *len + 2 || bytes[*len] != '\r' ||
+      bytes[*len + 1] != '\n' || *len > d->limits.max_bulk)
     return NULL;
-  for (; at < p + LONGEST_SHORT_LENGTH && is_digit(*at); at++)
-    n = n * 10 + (size_t)(*at - '0');
-  if (at == p + 1 || *at != '\r' || at[1] != '\n' || (size_t)(end - at) < n + 4 ||
-      at[n + 2] != '\r' || at[n + 3] != '\n' || n > d->limits.max_bulk)
-    return NULL;
-  *len = n;
-  return at + 2;
+  return bytes;
 }
 
+/* Returns 1 when the reply is one bulk string that is there as a whole. */
 static int next_bulk(redio_decoder *d) {
   const char *head = redio_buf_head(&d->in);
   const char *bytes = plain_bulk(d, head, d->in.data + d->in.tail, &d->bulk_len);
@@ -474,7 +469,7 @@ static int next_bulk(redio_decoder *d) {
   return 1;
 }
 
-/* Passes over a run of plain bulk strings inside an aggregate, up to its last element. */
+/* Skips a run of whole bulk strings inside an aggregate, up to its last element. */
 static const char *skip_bulks(redio_decoder *d, const char *p, const char *end) {
   redio_frame *f = &d->stack[d->depth - 1];
   const char *start = p, *bytes;

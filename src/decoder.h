@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* RESP2 and RESP3, bytes in.
  *
- * Store, then interpret: `feed` copies bytes and never fails on their content; `next` advances a
+ * Store, then interpret: `feed` copies bytes and never fails on their content. `next` advances a
  * scanner over them and has three outcomes: a whole reply is there, more bytes are needed, or the
  * stream is dead. Dead is sticky and `error` says why. The same bytes in any split have the same
  * outcome.
  *
- * Scan, then build: the scanner keeps integers only (where it stands, what is still open) and
- * resumes where it stopped: at most the 32 bytes of an unfinished header are read again, never a
- * payload or a line. A whole reply is then walked with `redio_token_next` (token.h), which trusts
- * what the scanner has validated, and given up with `redio_decoder_consume`. Until then its bytes
- * stay where they are, so a builder that runs out of memory may simply start again.
+ * Scan, then build: the scanner keeps integers only (its place, the open aggregates) and resumes
+ * where it stopped. At most the 32 bytes of an unfinished header are read again, never a payload or
+ * a line. `redio_token_next` (token.h) then walks the whole reply and trusts that it is valid, and
+ * `redio_decoder_consume` drops it. Until then its bytes stay where they are, so a builder that
+ * runs out of memory may simply start again.
  *
  * A length from the wire reserves nothing. */
 #ifndef REDIO_DECODER_H
@@ -24,8 +24,9 @@ typedef struct redio_limits {
   unsigned long long max_bulk;     /* bytes of one string (and of one streamed string altogether) */
   unsigned long long max_elements; /* elements of one aggregate; pairs of one map, or of all the
                                       attributes before one value, an empty one as one */
-  unsigned long long max_line;     /* bytes of a simple string or an error: scripts and MONITOR make
-                                      long ones; of a double or big number 64 KiB at most */
+  unsigned long long max_line;     /* bytes of a simple string or an error, of which scripts and
+                                      MONITOR make long ones; a double or big number has 64 KiB at
+                                      most */
   unsigned max_depth; /* aggregates within aggregates, attributes too; never above 10000 */
 } redio_limits;
 
@@ -33,19 +34,19 @@ extern const redio_limits redio_default_limits; /* 512 MiB, 2^24, 512 MiB, 128 *
 
 typedef struct redio_frame {
   unsigned long long left;       /* elements to come; for a streamed aggregate, elements so far */
-  unsigned long long attributes; /* of an attribute: what it and those before it count */
+  unsigned long long attributes; /* of an attribute: pairs of it and of those before it */
   unsigned char type;            /* '*', '%', '~', '>', '|' */
   unsigned char streamed;
-  unsigned char kind_due; /* a push whose first element is still to come */
+  unsigned char kind_due; /* a push before its first element, the kind */
 } redio_frame;
 
 typedef struct redio_decoder {
   redio_buf in;
   redio_limits limits;
-  size_t pos;            /* the scanner's place, from in.head: what is before it is validated */
+  size_t pos;            /* the scanner's place, from in.head: bytes before it are validated */
   unsigned char first;   /* type of the reply being scanned, attributes aside; 0 before it */
-  unsigned char is_bulk; /* the reply is one bulk string and nothing else: these are its bytes */
-  size_t bulk, bulk_len; /* where, from in.head, and how many; no token need be read */
+  unsigned char is_bulk; /* the reply is one bulk string and nothing else: no token need be read */
+  size_t bulk, bulk_len; /* its bytes, from in.head */
   /* private */
   unsigned char ready; /* a whole reply lies at the head */
   unsigned char dead;
@@ -62,20 +63,20 @@ typedef struct redio_decoder {
 void redio_decoder_init(redio_decoder *d, const redio_limits *limits);
 void redio_decoder_free(redio_decoder *d);
 
-/* 0, or -1 when memory is out: nothing was taken, and the decoder is dead ("out of memory"). A dead
- * decoder takes nothing, and that is not an error (0). */
+/* Stores bytes. Returns 0; or -1 when memory is out, with nothing stored and the decoder dead. A
+ * dead decoder ignores the bytes and returns 0. */
 int redio_decoder_feed(redio_decoder *d, const char *bytes, size_t n);
 
-/* VALUE: one whole top-level reply lies at the head, from redio_buf_head(&d->in), d->pos bytes
- * long, its first type byte (after attributes) in d->first ('>' for a push). Calling again without
- * consuming gives the same answer. */
+/* VALUE: one whole top-level reply lies at redio_buf_head(&d->in). It is d->pos bytes long, and
+ * d->first is its type byte after attributes ('>' for a push). The next call returns the same until
+ * the reply is consumed. */
 redio_status redio_decoder_next(redio_decoder *d);
 
 /* Drops the reply that `next` found. */
 void redio_decoder_consume(redio_decoder *d);
 
-/* Why it is dead, one line without bytes of any payload ("protocol error: ..."); NULL while it is
- * not. */
+/* Returns the reason of a dead decoder, one line without bytes of any payload; NULL while it is not
+ * dead. */
 const char *redio_decoder_error(const redio_decoder *d);
 
 #endif

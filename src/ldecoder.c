@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The userdata decoder. */
-#include "decoder.h"
+#include "ldecoder.h"
 
 #include <string.h>
 
 #include "lbind.h"
 #include "lvalue.h"
+
+static const char decoder_tag;
 
 typedef struct ldecoder {
   const void *tag;
@@ -13,7 +14,7 @@ typedef struct ldecoder {
 } ldecoder;
 
 static redio_decoder *check_decoder(lua_State *L, int i) {
-  ldecoder *d = redio_check(L, i, &redio_decoder_tag, sizeof *d, "redio.decoder");
+  ldecoder *d = redio_check(L, i, &decoder_tag, sizeof *d, "redio.decoder");
   return &d->decoder;
 }
 
@@ -43,19 +44,19 @@ redio_limits redio_read_limits(lua_State *L, int table) {
   return limits;
 }
 
-/* decoder{max_bulk=, max_elements=, max_line=, max_depth=} -> a decoder of its own; max_line is as
- * max_bulk where it is not given */
+/* decoder{max_bulk=, max_elements=, max_line=, max_depth=} -> a decoder
+ * Limits that are not given have their defaults, max_line that of max_bulk. */
 static int ldecoder_new(lua_State *L) {
   redio_limits limits = redio_read_limits(L, 1);
   ldecoder *d = lua_newuserdatauv(L, sizeof *d, 0);
-  d->tag = &redio_decoder_tag;
+  d->tag = &decoder_tag;
   redio_decoder_init(&d->decoder, &limits);
   luaL_getmetatable(L, "redio.decoder");
   lua_setmetatable(L, -2);
   return 1;
 }
 
-/* decoder:feed(bytes) */
+/* decoder:feed(bytes) -> true, or false when memory is out */
 static int ldecoder_feed(lua_State *L) {
   redio_decoder *d = check_decoder(L, 1);
   size_t len;
@@ -64,7 +65,7 @@ static int ldecoder_feed(lua_State *L) {
   return 1;
 }
 
-/* decoder:next() -> true, value, is_push | false | nil, why it is dead */
+/* decoder:next() -> true, value, is_push | false: bytes are missing | nil, why it is dead */
 static int ldecoder_next(lua_State *L) {
   redio_decoder *d = check_decoder(L, 1);
   redio_status status = redio_decoder_next(d);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Lua values to the wire. */
-#include "lvalue.h"
+#include "lencode.h"
+
 #include "number.h"
 
 void redio_unref_pieces(lua_State *L, redio_pieces *pieces, size_t from) {
@@ -29,14 +29,14 @@ static int encode_number(lua_State *L, redio_pipeline *p, int i) {
   return redio_pipeline_arg(p, text, len);
 }
 
-/* The arguments of a command: the values from index `first` of the stack on, or those of the list
- * at index `list`, which may be more than a stack holds. */
+/* The arguments of a command: the values from index `first` of the stack on, or the items of the
+ * list at index `list`, which may be more than a stack holds. */
 typedef struct arguments {
   lua_State *L;
   int list, first, count;
 } arguments;
 
-/* Argument i, from 1, when it is a string. */
+/* Returns argument i, from 1, if it is a string, or NULL. */
 static const char *string_at(const arguments *a, int i, size_t *len) {
   const char *s;
   if (!a->list)
@@ -49,6 +49,7 @@ static const char *string_at(const arguments *a, int i, size_t *len) {
   return s;
 }
 
+/* Returns argument i as a number, 0 if it is none. */
 static lua_Number number_at(const arguments *a, int i) {
   lua_Number n;
   if (!a->list)
@@ -59,8 +60,9 @@ static lua_Number number_at(const arguments *a, int i) {
   return n;
 }
 
-/* A word counts where the options are, and where it is no other option's argument: in `SET k get`
- * it is the value, in `ZUNION 1 withscores` a key, in `HSCAN k 0 MATCH novalues` a pattern. */
+/* Returns the argument at which the options begin. A word counts among the options only, and not as
+ * the argument of one: in `SET k get` it is the value, in `ZUNION 1 withscores` a key, in `HSCAN k
+ * 0 MATCH novalues` a pattern. */
 static int options_begin(const arguments *a, const redio_variants *v) {
   lua_Number keys = v->numkeys && v->numkeys <= a->count ? number_at(a, v->numkeys) : 0;
   return keys > 0 && keys <= a->count ? v->from + (int)keys : v->from;
@@ -94,8 +96,8 @@ static unsigned char choose_shape(const arguments *a, const redio_command *c) {
   return decides < v->shaped ? v->options[decides].shape : c->shape;
 }
 
-/* 1: all of them can be sent as they are; 0: Lua has to help; -1: one cannot be sent, a message is
- * pushed. */
+/* Returns 1 when all of the arguments can be sent unchanged; 0 when Lua has to convert one; or -1
+ * when one cannot be sent, with a message pushed. */
 static int check_arguments(lua_State *L, int first, int top) {
   int i, plain = 1;
   for (i = first; i <= top; i++) {
@@ -121,6 +123,7 @@ static int check_arguments(lua_State *L, int first, int top) {
   return plain;
 }
 
+/* Returns CLIENT REPLY's only argument, or NULL. */
 static const char *reply_argument(const arguments *a, const redio_command *c) {
   size_t len;
   return c->flags & REDIO_MUTE && a->count == 1 ? string_at(a, 1, &len) : NULL;
@@ -130,6 +133,7 @@ static unsigned char shape_of(const arguments *a, const redio_command *c) {
   return c->varies ? choose_shape(a, c) : c->shape;
 }
 
+/* Returns 0; -1 when memory is out; or i when the value is neither a string nor a number. */
 static int encode_argument(lua_State *L, redio_pipeline *p, int i) {
   int type = lua_type(L, i);
   if (type == LUA_TSTRING)
@@ -139,7 +143,8 @@ static int encode_argument(lua_State *L, redio_pipeline *p, int i) {
   return i;
 }
 
-/* A few short strings, as most commands have: 0, -1 or 1 as redio_pipeline_plain. */
+/* The fast path for a few short strings, as most commands have. Returns 0, -1 or 1 as
+ * redio_pipeline_plain. */
 static int queue_strings(lua_State *L, redio_pipeline *p, const redio_command *c, int first,
                          int top) {
   redio_arg args[4];
@@ -158,8 +163,8 @@ static int queue_strings(lua_State *L, redio_pipeline *p, const redio_command *c
   return redio_pipeline_plain(p, c, args, n, bytes);
 }
 
-/* Each of them, in order: 0; -1 when memory is out; or what encode_argument says of one that is not
- * plain. */
+/* Encodes all arguments in order. Returns 0, or the result of encode_argument for the one at which
+ * it stopped. */
 static int encode_all(const arguments *a, redio_pipeline *p) {
   int i, failed = 0;
   for (i = 1; i <= a->count && !failed; i++) {
@@ -174,7 +179,8 @@ static int encode_all(const arguments *a, redio_pipeline *p) {
   return failed;
 }
 
-static int queue_usual(const arguments *a, redio_pipeline *p, const redio_command *c) {
+/* The slow path: takes any command and any string or number. Returns as redio_queue. */
+static int queue_any(const arguments *a, redio_pipeline *p, const redio_command *c) {
   int failed;
   if (redio_pipeline_refuses(p, c))
     return a->first;
@@ -195,10 +201,11 @@ int redio_queue(lua_State *L, redio_pipeline *p, const redio_command *c, int fir
   a.list = 0;
   a.first = first;
   a.count = top - first + 1;
-  return queue_usual(&a, p, c);
+  return queue_any(&a, p, c);
 }
 
-/* The results of encode: false and why, but where the arguments are to blame. */
+/* Pushes the results of encode, without a reason when the arguments are to blame. Returns their
+ * number. */
 static int push_outcome(lua_State *L, const redio_pipeline *p, const redio_command *c,
                         int stopped) {
   const char *refusal = stopped ? redio_pipeline_refuses(p, c) : NULL;
@@ -213,7 +220,7 @@ int redio_encode(lua_State *L, redio_pipeline *p, const redio_command *c, int fi
   int top = lua_gettop(L), stopped = redio_queue(L, p, c, first, top);
   int n = push_outcome(L, p, c, stopped);
   if (n == 1 && stopped && check_arguments(L, first, top))
-    return 2; /* something is wrong that Lua could not help: it is said */
+    return 2; /* with the message of check_arguments */
   return n;
 }
 
@@ -225,5 +232,5 @@ int redio_encode_list(lua_State *L, redio_pipeline *p, const redio_command *c, i
   a.first = 1;
   a.count = count;
   luaL_checkstack(L, 4, "arguments");
-  return push_outcome(L, p, c, queue_usual(&a, p, c));
+  return push_outcome(L, p, c, queue_any(&a, p, c));
 }

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* The userdata command and pipeline. */
+#include "lpipeline.h"
+
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "lbind.h"
-#include "lvalue.h"
-#include "number.h"
+#include "lencode.h"
+
+#define NAMES "redio.names" /* registry field: command id -> name */
+
+const char redio_command_tag;
+const char redio_pipeline_tag;
 
 static const struct {
   const char *name;
@@ -90,29 +94,11 @@ static void read_flags(lua_State *L, redio_command *c) {
   }
 }
 
-/* The name's words as bulk strings. */
-static void write_words(redio_command *c, const char *name, size_t len) {
-  const char *end = name + len;
-  char *to = c->words;
-  while (name < end) {
-    const char *space = memchr(name, ' ', (size_t)(end - name));
-    size_t word = (size_t)((space ? space : end) - name);
-    *to++ = '$';
-    to += redio_write_unsigned(to, word);
-    memcpy(to, "\r\n", 2);
-    memcpy(to + 2, name, word);
-    memcpy(to + 2 + word, "\r\n", 2);
-    to += word + 4;
-    name += word + 1;
-    c->words_count++;
-  }
-  c->words_len = (size_t)(to - c->words);
-}
-
+/* Gives the name at index `name` an id. */
 static uint16_t next_id(lua_State *L, int name) {
   lua_Integer id;
   name = lua_absindex(L, name);
-  lua_getfield(L, LUA_REGISTRYINDEX, REDIO_NAMES);
+  lua_getfield(L, LUA_REGISTRYINDEX, NAMES);
   id = (lua_Integer)lua_rawlen(L, -1) + 1;
   if (id > 0xFFFF)
     luaL_error(L, "too many different commands");
@@ -122,26 +108,32 @@ static uint16_t next_id(lua_State *L, int name) {
   return (uint16_t)id;
 }
 
-/* command({name=, reply=, variants=, readonly=true, ...}, like?) -> descriptor
- * What the encoder needs of one entry of command/table.lua. It has an id of its own, or that of `like`.
- */
+/* command({name=, reply=, variants=, readonly=true, ...}, like?) -> command
+ * Compiles an entry of command/table.lua for the encoder. The command has an id of its own, or that
+ * of `like`. */
 static int lcommand(lua_State *L) {
   size_t len;
   const char *name;
   redio_command *c;
-  const redio_command *like = lua_isnoneornil(L, 2) ? NULL : check_command(L, 2);
+  const redio_command *like = lua_isnoneornil(L, 2) ? NULL : redio_check_command(L, 2);
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_getfield(L, 1, "name");
   name = luaL_checklstring(L, -1, &len);
-  c = lua_newuserdatauv(L, sizeof *c + len * (REDIO_NUMBER_MAX + 8), 0);
+  c = lua_newuserdatauv(L, sizeof *c + REDIO_COMMAND_WORDS(len), 0);
   memset(c, 0, sizeof *c);
   c->shape = shape_field(L, 1);
   read_variants(L, c);
   read_flags(L, c);
-  write_words(c, name, len);
+  redio_command_set_name(c, name, len);
   c->id = like ? like->id : next_id(L, -2);
   c->tag = &redio_command_tag;
   return 1;
+}
+
+void redio_push_command_name(lua_State *L, uint16_t id) {
+  lua_getfield(L, LUA_REGISTRYINDEX, NAMES);
+  lua_rawgeti(L, -1, id);
+  lua_remove(L, -2);
 }
 
 redio_pipeline *redio_new_pipeline(lua_State *L) {
@@ -152,8 +144,8 @@ redio_pipeline *redio_new_pipeline(lua_State *L) {
   return p;
 }
 
-/* pipeline(quiet?) -> an empty pipeline; a quiet one may be dropped with commands in it and says
- * nothing */
+/* pipeline(quiet?) -> an empty pipeline
+ * Collecting one with commands in it prints a warning, unless it is quiet. */
 static int lpipeline(lua_State *L) {
   int quiet = lua_toboolean(L, 1);
   redio_new_pipeline(L)->quiet = (unsigned char)quiet;
@@ -161,20 +153,20 @@ static int lpipeline(lua_State *L) {
 }
 
 /* encode(pipeline, command, ...) -> true | false, why?
- * See redio_encode. */
+ * Queues the command: see redio_encode. */
 static int lencode(lua_State *L) {
-  redio_pipeline *p = check_pipeline(L, 1);
-  const redio_command *c = check_command(L, 2);
+  redio_pipeline *p = redio_check_pipeline(L, 1);
+  const redio_command *c = redio_check_command(L, 2);
   if (p->submitted)
     redio_pipeline_reset(p);
   return redio_encode(L, p, c, 3);
 }
 
 /* encode_list(pipeline, command, list, count) -> true | false, why?
- * See redio_encode_list. */
+ * Queues the command: see redio_encode_list. */
 static int lencode_list(lua_State *L) {
-  redio_pipeline *p = check_pipeline(L, 1);
-  const redio_command *c = check_command(L, 2);
+  redio_pipeline *p = redio_check_pipeline(L, 1);
+  const redio_command *c = redio_check_command(L, 2);
   lua_Integer count = luaL_checkinteger(L, 4);
   luaL_checktype(L, 3, LUA_TTABLE);
   luaL_argcheck(L, count >= 0 && count <= INT_MAX - 16, 4, "not a number of arguments");
@@ -183,45 +175,49 @@ static int lencode_list(lua_State *L) {
   return redio_encode_list(L, p, c, 3, (int)count);
 }
 
+/* pipeline:clear(): drops the queued commands */
 static int lpipeline_clear(lua_State *L) {
-  redio_pipeline *p = check_pipeline(L, 1);
+  redio_pipeline *p = redio_check_pipeline(L, 1);
   redio_unref_pieces(L, &p->pieces, 0);
   redio_pipeline_clear(p);
   return 0;
 }
 
+/* pipeline:settle(): drops the commands after they were answered, and keeps the session */
 static int lpipeline_settle(lua_State *L) {
-  redio_pipeline *p = check_pipeline(L, 1);
+  redio_pipeline *p = redio_check_pipeline(L, 1);
   redio_unref_pieces(L, &p->pieces, 0);
   redio_pipeline_settle(p);
   return 0;
 }
 
+/* pipeline:reset(): makes the pipeline as new */
 static int lpipeline_reset(lua_State *L) {
-  redio_pipeline *p = check_pipeline(L, 1);
+  redio_pipeline *p = redio_check_pipeline(L, 1);
   redio_unref_pieces(L, &p->pieces, 0);
   redio_pipeline_reset(p);
   return 0;
 }
 
-/* pipeline:count() -> commands queued, bytes they take */
+/* pipeline:count() -> the number of queued commands, their bytes */
 static int lpipeline_count(lua_State *L) {
-  const redio_pipeline *p = check_pipeline(L, 1);
+  const redio_pipeline *p = redio_check_pipeline(L, 1);
   lua_pushinteger(L, p->submitted ? 0 : (lua_Integer)p->commands);
   lua_pushinteger(L, (lua_Integer)(p->closed_out + p->piece_bytes));
   return 2;
 }
 
-/* pipeline:claim() -> whether the running coroutine may go on with what is queued */
+/* pipeline:claim() -> true when the running coroutine owns the queued commands */
 static int lpipeline_claim(lua_State *L) {
-  lua_pushboolean(L, redio_pipeline_claim(check_pipeline(L, 1), L));
+  lua_pushboolean(L, redio_pipeline_claim(redio_check_pipeline(L, 1), L));
   return 1;
 }
 
-/* pipeline:flags() -> private, readonly, blocking, mutes, auths: whether it needs a connection of
- * its own, may be sent twice, may wait, has a CLIENT REPLY or an AUTH in it */
+/* pipeline:flags() -> private, readonly, blocking, mutes, auths
+ * True when the commands need a connection of their own, may be sent twice, may wait on the server,
+ * contain CLIENT REPLY, contain AUTH. */
 static int lpipeline_flags(lua_State *L) {
-  const redio_pipeline *p = check_pipeline(L, 1);
+  const redio_pipeline *p = redio_check_pipeline(L, 1);
   lua_pushboolean(L, redio_pipeline_is_private(p));
   lua_pushboolean(L, (p->all_flags & REDIO_READONLY) != 0);
   lua_pushboolean(L, (p->flags & REDIO_BLOCKING) != 0);
@@ -230,10 +226,10 @@ static int lpipeline_flags(lua_State *L) {
   return 5;
 }
 
-/* pipeline:session() -> in_multi, watching, dirty, quits, muted: as the queued commands will leave
- * the connection */
+/* pipeline:session() -> in_multi, watching, dirty, quits, muted
+ * The state in which the queued commands will leave the connection. */
 static int lpipeline_session(lua_State *L) {
-  const redio_pipeline *p = check_pipeline(L, 1);
+  const redio_pipeline *p = redio_check_pipeline(L, 1);
   lua_pushboolean(L, p->now.in_multi);
   lua_pushboolean(L, p->now.watching);
   lua_pushboolean(L, p->now.dirty || p->now.muted || p->now.skip);
@@ -242,20 +238,21 @@ static int lpipeline_session(lua_State *L) {
   return 5;
 }
 
-/* pipeline:leftovers() -> database, name, other: what the commands will have left on the connection
- */
+/* pipeline:leftovers() -> database, name, other
+ * The kinds of state that the commands will leave on the connection. */
 static int lpipeline_leftovers(lua_State *L) {
-  const redio_session *s = &check_pipeline(L, 1)->now;
+  const redio_session *s = &redio_check_pipeline(L, 1)->now;
   lua_pushboolean(L, s->dirty & REDIO_LEFT_DATABASE);
   lua_pushboolean(L, s->dirty & REDIO_LEFT_NAME);
   lua_pushboolean(L, s->dirty & REDIO_LEFT_OTHER);
   return 3;
 }
 
-/* pipeline:wrap(multi) -> true, or false and why: MULTI in front of what is queued */
+/* pipeline:wrap(multi) -> true | false, why
+ * Puts MULTI in front of the queued commands. */
 static int lpipeline_wrap(lua_State *L) {
-  redio_pipeline *p = check_pipeline(L, 1);
-  const redio_command *multi = check_command(L, 2);
+  redio_pipeline *p = redio_check_pipeline(L, 1);
+  const redio_command *multi = redio_check_command(L, 2);
   const uint32_t own = REDIO_MULTI | REDIO_EXEC | REDIO_DISCARD | REDIO_WATCH | REDIO_NOMULTI |
                        REDIO_MUTE | REDIO_SILENT;
   const char *why = NULL;
@@ -272,8 +269,7 @@ static int lpipeline_wrap(lua_State *L) {
 
 static void warn_of(lua_State *L, size_t commands, uint16_t first_id) {
   const char *name;
-  lua_getfield(L, LUA_REGISTRYINDEX, REDIO_NAMES);
-  lua_rawgeti(L, -1, first_id);
+  redio_push_command_name(L, first_id);
   name = lua_tostring(L, -1);
   fprintf(stderr,
           "redio: warning: a handle was collected with %lu command%s never awaited (%s%s)\n",
@@ -282,12 +278,12 @@ static void warn_of(lua_State *L, size_t commands, uint16_t first_id) {
 }
 
 static int lpipeline_gc(lua_State *L) {
-  redio_pipeline *p = check_pipeline(L, 1);
+  redio_pipeline *p = redio_check_pipeline(L, 1);
   size_t forgotten = p->submitted || p->quiet ? 0 : p->commands;
   uint16_t first_id = p->first_id;
   redio_unref_pieces(L, &p->pieces, 0);
   redio_pipeline_free(p);
-  if (forgotten) /* last, for it may raise when memory is out */
+  if (forgotten) /* comes last: it may raise when memory is out */
     warn_of(L, forgotten, first_id);
   return 0;
 }
@@ -314,5 +310,5 @@ void redio_open_pipeline(lua_State *L) {
   redio_new_class(L, "redio.pipeline", methods);
   redio_set_functions(L, functions);
   lua_newtable(L);
-  lua_setfield(L, LUA_REGISTRYINDEX, REDIO_NAMES);
+  lua_setfield(L, LUA_REGISTRYINDEX, NAMES);
 }

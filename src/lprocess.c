@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What a transport that lives in a process has to arrange with it. The core itself does none of
- * this: it is here because Lua cannot. */
 #define _POSIX_C_SOURCE 200809L
+
+#include "lprocess.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -13,8 +13,8 @@
 
 #include "lbind.h"
 
-/* ignore_sigpipe(): a write to a peer that is gone becomes an error code instead of the end of the
- * process. Leaves any handling that somebody has chosen alone. */
+/* ignore_sigpipe(): makes a write to a peer that is gone an error code instead of the end of the
+ * process. A handling other than the default is left unchanged. */
 static int lignore_sigpipe(lua_State *L) {
   (void)L;
 #ifdef SIGPIPE
@@ -25,9 +25,9 @@ static int lignore_sigpipe(lua_State *L) {
   return 0;
 }
 
-/* leave_epoll(fd): in a child after fork, puts a new epoll instance in the place of the inherited
- * one. What the child's loop then does to its descriptors, closing them at its end among it, is not
- * done to the parent's loop as well. */
+/* leave_epoll(fd): replaces the inherited epoll instance of a child after fork with a new one. Else
+ * everything that the child's loop does to its descriptors, closing them at its end included, would
+ * happen to the parent's loop as well. */
 static int lleave_epoll(lua_State *L) {
 #ifdef __linux__
   int inherited = (int)luaL_checkinteger(L, 1), own = epoll_create1(EPOLL_CLOEXEC);
@@ -45,9 +45,8 @@ static int lleave_epoll(lua_State *L) {
 static const luaL_Reg functions[] = {
     {"ignore_sigpipe", lignore_sigpipe}, {"leave_epoll", lleave_epoll}, {NULL, NULL}};
 
-/* socket_path_max: the bytes of the longest path that a unix socket can have, 107 on Linux and 103
- * on BSD and macOS. libuv (1.44) cuts a longer one without a word, and connects to another socket.
- */
+/* socket_path_max: the bytes of the longest path of a unix socket, 107 on Linux and 103 on BSD and
+ * macOS. libuv (1.44) silently cuts a longer one and connects to another socket. */
 void redio_open_process(lua_State *L) {
   redio_set_functions(L, functions);
   lua_pushinteger(L, (lua_Integer)sizeof((struct sockaddr_un *)0)->sun_path - 1);

@@ -2,13 +2,12 @@
 /* The module redio.tls: the userdata context and engine over tls.c. */
 #include <string.h>
 
-#include "compat.h"
+#include "lbind.h"
 #include "tls.h"
 
-/* Of plaintext and of ciphertext, what is handed over at once: two records and their headers. */
+/* Bytes of plaintext or ciphertext in one string: two TLS records and their headers. */
 enum { PIECE = 33 * 1024 };
 
-/* Each userdata starts with the address of its tag. */
 static const char context_tag, engine_tag;
 
 typedef struct ltls_context {
@@ -21,25 +20,17 @@ typedef struct ltls_engine {
   redio_tls engine;
 } ltls_engine;
 
-static void *check(lua_State *L, int i, const void *tag, size_t size, const char *what) {
-  void *p = lua_touserdata(L, i);
-  if (p && lua_rawlen(L, i) >= size && *(const void *const *)p == tag)
-    return p;
-  luaL_error(L, "bad argument #%d (%s expected, got %s)", i, what, luaL_typename(L, i));
-  return NULL;
-}
-
 static redio_tls_context *check_context(lua_State *L, int i) {
-  ltls_context *c = check(L, i, &context_tag, sizeof *c, "redio.tls.context");
+  ltls_context *c = redio_check(L, i, &context_tag, sizeof *c, "redio.tls.context");
   return &c->context;
 }
 
 static redio_tls *check_engine(lua_State *L, int i) {
-  ltls_engine *e = check(L, i, &engine_tag, sizeof *e, "redio.tls.engine");
+  ltls_engine *e = redio_check(L, i, &engine_tag, sizeof *e, "redio.tls.engine");
   return &e->engine;
 }
 
-/* A C string, NULL for nil. */
+/* Returns the C string at index i, NULL for nil; raises for anything else. */
 static const char *check_text(lua_State *L, int i, const char *what) {
   size_t length;
   const char *text;
@@ -51,7 +42,7 @@ static const char *check_text(lua_State *L, int i, const char *what) {
   return text;
 }
 
-/* The field, which stays on the stack for as long as its text is used. */
+/* Returns the text of a field, which stays on the stack for as long as the text is used. */
 static const char *text_field(lua_State *L, int table, const char *name) {
   lua_getfield(L, table, name);
   return check_text(L, lua_gettop(L), name);
@@ -63,7 +54,7 @@ static int refuse(lua_State *L, const char *why) {
   return 2;
 }
 
-/* ---- context ---- */
+/* Context -------------------------------------------------------------------------------------- */
 
 static void read_settings(lua_State *L, redio_tls_settings *settings) {
   const char *version;
@@ -100,11 +91,11 @@ static int ltls_context_close(lua_State *L) {
   return 0;
 }
 
-/* ---- engine ---- */
+/* Engine --------------------------------------------------------------------------------------- */
 
 /* engine(context, name?) -> an engine | nil, why
- * For a connection to the server of that name, or IP address; without one only when the context
- * does not verify. */
+ * Makes an engine for a connection to the server of that name or IP address. Only a context that
+ * does not verify needs no name. */
 static int ltls_engine_new(lua_State *L) {
   const redio_tls_context *context = check_context(L, 1);
   const char *name = check_text(L, 2, "the server's name");
@@ -116,7 +107,8 @@ static int ltls_engine_new(lua_State *L) {
   return redio_tls_init(&e->engine, context, name) ? refuse(L, e->engine.why) : 1;
 }
 
-/* true, false for "more bytes are needed", nil for the end, nil and why for death. */
+/* Pushes true; false when more bytes are needed; nil at the end; or nil and the reason of a dead
+ * engine. */
 static int push_status(lua_State *L, const redio_tls *t, redio_tls_status status) {
   if (status == REDIO_TLS_DEAD)
     return refuse(L, t->why);
@@ -141,8 +133,8 @@ static int lengine_handshake(lua_State *L) {
   return push_status(L, t, redio_tls_handshake(t));
 }
 
-/* A string of bytes that were taken out of the engine. Without memory for it they are lost, and
- * what comes behind them may not be taken for them: then the engine is dead. */
+/* Pushes bytes that were taken out of the engine as a string. When memory is out they are lost, and
+ * the bytes behind them must not take their place: the engine is dead then. */
 static void push_taken(lua_State *L, redio_tls *t, const char *bytes, size_t n) {
   unsigned char dead = t->dead;
   t->dead = 1;
@@ -162,8 +154,8 @@ static int lengine_read(lua_State *L) {
   return 1;
 }
 
-/* engine:write(plaintext, first?, last?) -> true | false: not before the handshake is done | nil,
- * why. The bytes from `first` to `last`, as string.sub would give them for positive numbers. */
+/* engine:write(plaintext, first?, last?) -> true | false: the handshake is not done | nil, why
+ * Encrypts the bytes from `first` to `last`, which count as in string.sub but must be positive. */
 static int lengine_write(lua_State *L) {
   redio_tls *t = check_engine(L, 1);
   size_t length;
@@ -179,7 +171,7 @@ static int lengine_write(lua_State *L) {
   return push_status(L, t, redio_tls_write(t, bytes + first - 1, (size_t)(last - first + 1)));
 }
 
-/* engine:output() -> bytes for the peer, a piece; nil when there are none (any more) */
+/* engine:output() -> bytes for the peer, a piece | nil: there are none */
 static int lengine_output(lua_State *L) {
   redio_tls *t = check_engine(L, 1);
   char piece[PIECE];
@@ -190,14 +182,14 @@ static int lengine_output(lua_State *L) {
   return 1;
 }
 
-/* engine:finish(): the peer's bytes have ended. nil when it had said so | nil, why. To be called
- * when read has answered false. */
+/* engine:finish() -> nil: the peer had sent close_notify | nil, why
+ * Ends the peer's bytes. To be called when read has returned false. */
 static int lengine_finish(lua_State *L) {
   redio_tls *t = check_engine(L, 1);
   return push_status(L, t, redio_tls_end(t));
 }
 
-/* engine:shutdown(): a last message for the peer; nothing is written afterwards */
+/* engine:shutdown(): sends close_notify; nothing may be written afterwards */
 static int lengine_shutdown(lua_State *L) {
   redio_tls_shutdown(check_engine(L, 1));
   return 0;
@@ -218,7 +210,7 @@ static int lengine_close(lua_State *L) {
   return 0;
 }
 
-/* ---- module ---- */
+/* Module --------------------------------------------------------------------------------------- */
 
 static const luaL_Reg context_methods[] = {
     {"close", ltls_context_close}, {"__gc", ltls_context_close}, {NULL, NULL}};
@@ -238,32 +230,12 @@ static const luaL_Reg engine_methods[] = {{"feed", lengine_feed},
 static const luaL_Reg functions[] = {
     {"context", ltls_context_new}, {"engine", ltls_engine_new}, {NULL, NULL}};
 
-static void set_functions(lua_State *L, const luaL_Reg *list) {
-  for (; list->name; list++) {
-    lua_pushcfunction(L, list->func);
-    lua_setfield(L, -2, list->name);
-  }
-}
-
-static void new_class(lua_State *L, const char *name, const luaL_Reg *methods) {
-  luaL_newmetatable(L, name);
-  set_functions(L, methods);
-  lua_pushvalue(L, -1);
-  lua_setfield(L, -2, "__index");
-  lua_pushstring(L, name);
-  lua_setfield(L, -2, "__name");
-  lua_pop(L, 1);
-}
-
-#if defined(__GNUC__)
-__attribute__((visibility("default")))
-#endif
-int luaopen_redio_tls(lua_State *L);
+REDIO_MODULE int luaopen_redio_tls(lua_State *L);
 
 int luaopen_redio_tls(lua_State *L) {
-  new_class(L, "redio.tls.context", context_methods);
-  new_class(L, "redio.tls.engine", engine_methods);
+  redio_new_class(L, "redio.tls.context", context_methods);
+  redio_new_class(L, "redio.tls.engine", engine_methods);
   lua_newtable(L);
-  set_functions(L, functions);
+  redio_set_functions(L, functions);
   return 1;
 }

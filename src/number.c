@@ -6,9 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static int is_digit(char c) { return c >= '0' && c <= '9'; }
-
-/* Integers */
+/* Integers to text ----------------------------------------------------------------------------- */
 
 size_t redio_write_unsigned(char *out, unsigned long long n) {
   char digits[REDIO_NUMBER_MAX];
@@ -29,13 +27,13 @@ size_t redio_write_integer(char *out, long long n) {
   return 1 + redio_write_unsigned(out + 1, 0 - (unsigned long long)n);
 }
 
-/* Text to double.
+/* Text to double -------------------------------------------------------------------------------
  *
- * Every path is exact: the value is brought to m * 2^e with 62 bits or more in m, and whether
- * anything is left below them; one function then rounds that to 53 bits, or fewer below the normal
- * range. What the floating-point unit does plays no part, and neither does the locale. */
+ * Every path is exact. The value is brought to m * 2^e with 62 bits or more in m, and a flag says
+ * that something is left below them. One function then rounds to 53 bits, or to fewer below the
+ * normal range. Neither the floating-point unit nor the locale plays a part. */
 
-/* Significant digits that can matter: no value halfway between two doubles has more than 767. */
+/* Significant digits that can matter: a value halfway between two doubles has at most 767. */
 enum { MAX_DIGITS = 780, EXPONENT_LIMIT = 100000000 };
 
 typedef struct decimal {
@@ -62,7 +60,8 @@ static int leading_zeros(uint64_t m) {
   return n;
 }
 
-/* m * 2^e, m not 0, to the nearest double, ties to even; -1 when that is infinite. */
+/* Rounds m * 2^e, m not 0, to the nearest double, ties to even. Returns 0, or -1 when that is
+ * infinite. */
 static int round_binary(binary b, uint64_t *bits) {
   int shift = leading_zeros(b.m);
   uint64_t m = b.m << shift, kept, rest, half;
@@ -113,8 +112,8 @@ static binary multiply(uint64_t a, uint64_t b) {
   return r;
 }
 
-/* One 32-bit digit of the quotient (*n, next) : b, with b's top bit set and *n < b; *n becomes the
- * remainder. */
+/* Returns one 32-bit digit of the quotient (*n, next) : b, with b's top bit set and *n < b. *n
+ * becomes the remainder. */
 static uint64_t divide_step(uint64_t *n, uint32_t next, uint64_t b) {
   uint64_t b1 = b >> 32, b0 = b & 0xffffffff;
   uint64_t q = *n / b1, r = *n % b1;
@@ -134,7 +133,7 @@ static binary divide(uint64_t a, uint64_t b) {
   binary r;
   a <<= shift_a;
   b <<= shift_b;
-  half = a >= b; /* then a / 2 is divided, whose last bit is the first of the digit behind it */
+  half = a >= b; /* then a / 2 is divided, and its last bit begins the digit behind it */
   low = half ? (uint32_t)(a & 1) << 31 : 0;
   a >>= half;
   r.m = divide_step(&a, low, b) << 32;
@@ -144,7 +143,7 @@ static binary divide(uint64_t a, uint64_t b) {
   return r;
 }
 
-/* Anything else: digits * 10^exponent = num / den with big numbers, then 64 bits of the quotient
+/* Other exponents: digits * 10^exponent = num / den with big numbers, then 64 bits of the quotient
  * one by one. 2,600 bits hold 780 digits, and 5^1105, the largest divisor. */
 enum { LIMBS = 88 };
 
@@ -190,7 +189,7 @@ static int big_less(const big *a, const big *b) {
   return i >= 0 && a->limb[i] < b->limb[i];
 }
 
-/* a -= b, where a is not less. */
+/* a -= b, for an a that is not less. */
 static void big_subtract(big *a, const big *b) {
   int64_t rest = 0;
   int i;
@@ -245,9 +244,9 @@ static int decimal_bits(const decimal *d, uint64_t *bits) {
   return round_binary(b, bits);
 }
 
-/* Reads digits into d; those past the last that can matter only tell whether any is not 0. */
+/* Reads digits into d. Behind the last one that can matter, d notes only that one is not 0. */
 static const char *read_digits(const char *s, const char *end, decimal *d, int fraction) {
-  for (; s < end && is_digit(*s); s++) {
+  for (; s < end && redio_is_digit(*s); s++) {
     if (d->exponent > -EXPONENT_LIMIT)
       d->exponent -= fraction;
     if (d->count == 0 && *s == '0')
@@ -270,25 +269,25 @@ static const char *read_exponent(const char *s, const char *end, decimal *d) {
   int negative = 0, exponent = 0;
   if (s < end && (*s == '-' || *s == '+'))
     negative = *s++ == '-';
-  if (s == end || !is_digit(*s))
+  if (s == end || !redio_is_digit(*s))
     return NULL;
-  for (; s < end && is_digit(*s); s++)
+  for (; s < end && redio_is_digit(*s); s++)
     if (exponent < EXPONENT_LIMIT)
       exponent = exponent * 10 + (*s - '0');
   d->exponent += negative ? -exponent : exponent;
   return s;
 }
 
-/* digits [. digits] [e exponent], the whole of [s, end) */
+/* Reads the whole of [s, end): digits [. digits] [e exponent]. Returns 0, or -1. */
 static int read_decimal(const char *s, const char *end, decimal *d) {
   d->count = 0;
   d->exponent = 0;
   d->lead = 0;
-  if (s == end || !is_digit(*s))
+  if (s == end || !redio_is_digit(*s))
     return -1;
   s = read_digits(s, end, d, 0);
   if (s < end && *s == '.') {
-    if (++s == end || !is_digit(*s))
+    if (++s == end || !redio_is_digit(*s))
       return -1;
     s = read_digits(s, end, d, 1);
   }
@@ -329,22 +328,22 @@ int redio_read_double(const char *s, size_t n, double *out) {
   return 0;
 }
 
-/* Double to text */
+/* Double to text ------------------------------------------------------------------------------- */
 
 static int reads_back(const char *s, size_t n, double d) {
   double again;
   return redio_read_double(s, n, &again) == 0 && again == d;
 }
 
-/* d with that many significant digits, trailing zeros only when `all`. Whatever printf takes for a
- * decimal point becomes ".". */
+/* Writes d with that many significant digits, trailing zeros only when `all`. The locale's decimal
+ * point becomes ".". Returns the length. */
 static size_t print_digits(char *out, int precision, int all, double d) {
   char text[64];
   size_t n = 0;
   const char *p;
   snprintf(text, sizeof text, all ? "%#.*g" : "%.*g", precision, d);
   for (p = text; *p; p++) {
-    if (is_digit(*p) || *p == '-' || *p == '+' || *p == 'e')
+    if (redio_is_digit(*p) || *p == '-' || *p == '+' || *p == 'e')
       out[n++] = *p;
     else if (n > 0 && out[n - 1] != '.')
       out[n++] = '.';
@@ -352,7 +351,7 @@ static size_t print_digits(char *out, int precision, int all, double d) {
   return n;
 }
 
-/* One more in the last of a number's digits; they are not all nines. */
+/* Adds one to the last of a number's digits, which are not all nines. */
 static void next_decimal(char *s, size_t n) {
   char *e = memchr(s, 'e', n);
   char *p = (e ? e : s + n) - 1;
@@ -362,8 +361,9 @@ static void next_decimal(char *s, size_t n) {
   ++*p;
 }
 
-/* Below a power of two doubles lie twice as close as above it, so the nearest decimal of 16 digits
- * may miss it while the next one up does not. */
+/* Below a power of two doubles lie twice as close as above it. So the nearest decimal of 16 digits
+ * may miss it although the next one up does not. Returns the length, or 0 when that one misses,
+ * too. */
 static size_t print_power_of_two(char *out, double d) {
   size_t n = print_digits(out, 16, 1, d);
   next_decimal(out, n);

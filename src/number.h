@@ -1,25 +1,27 @@
 /* SPDX-License-Identifier: MIT */
-/* Numbers as text, both ways, whatever the locale. */
+/* Numbers to text and back, in any locale. */
 #ifndef REDIO_NUMBER_H
 #define REDIO_NUMBER_H
 
 #include <stddef.h>
 
-/* Longest text either writer makes, with room to spare. Neither writes a NUL. */
+/* Room for the longest text that a writer makes. The writers add no NUL. */
 #define REDIO_NUMBER_MAX 32
 
-/* Decimal digits of n; returns the length. */
+static inline int redio_is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/* Writes n in decimal digits; returns the length. */
 size_t redio_write_integer(char *out, long long n);
 size_t redio_write_unsigned(char *out, unsigned long long n);
 
-/* Shortest decimal that reads back as d: "0.1", "1e+100", "inf", "-inf"; an integral value within
- * 2^53 without fraction or exponent; "-0" for the negative zero. d is not NaN. Returns the length.
- */
+/* Writes the shortest decimal that reads back as d: "0.1", "1e+100", "inf", "-inf". An integral
+ * value within 2^53 has neither fraction nor exponent, and the negative zero is "-0". d must not be
+ * NaN. Returns the length. */
 size_t redio_write_double(char *out, double d);
 
-/* The whole of s[0..n) as a double: optional sign, digits, optional fraction with digits, optional
- * exponent; or inf, nan in any case, with a sign. Correctly rounded. No hex, no ".5", no "5.",
- * nothing that overflows (what is too small is 0). 0, or -1. */
+/* Reads the whole of s[0..n) as a double, correctly rounded: optional sign, digits, optional
+ * fraction with digits, optional exponent; or inf or nan in any case, with an optional sign. Hex,
+ * ".5", "5." and an overflow are errors; an underflow is 0. Returns 0, or -1 on an error. */
 int redio_read_double(const char *s, size_t n, double *out);
 
 #endif

@@ -6,20 +6,6 @@
 
 #include "number.h"
 
-int redio_is_word(const char *word, size_t word_len, const char *s, size_t len) {
-  size_t i;
-  if (len != word_len)
-    return 0;
-  for (i = 0; i < len; i++) {
-    char c = s[i];
-    if (c >= 'a' && c <= 'z')
-      c = (char)(c - 'a' + 'A');
-    if (c != word[i])
-      return 0;
-  }
-  return 1;
-}
-
 void redio_pipeline_init(redio_pipeline *p, const void *tag) {
   memset(p, 0, sizeof *p);
   p->tag = tag;
@@ -74,7 +60,7 @@ int redio_pipeline_is_private(const redio_pipeline *p) {
   return (p->flags & flags) != 0 || p->now.in_multi;
 }
 
-/* "$5\r\n" or "*5\r\n" */
+/* Writes "$5\r\n" or "*5\r\n"; returns its end. */
 static char *write_header(char *to, char type, size_t n) {
   *to++ = type;
   if (n < 10)
@@ -130,8 +116,8 @@ int redio_pipeline_piece(redio_pipeline *p, const char *s, size_t len, int ref) 
   return 0;
 }
 
-/* CLIENT REPLY itself is answered when it is ON; OFF and SKIP are not; anything else is an error,
- * which is heard as any reply would be. */
+/* Follows CLIENT REPLY; returns 1 when it is answered itself. ON is, OFF and SKIP are not. Any
+ * other argument is an error, which comes if replies do (`heard`). */
 static int follow_reply(redio_session *s, const char *arg, int heard) {
   if (redio_is_word("OFF", 3, arg, strlen(arg))) {
     s->muted = 1;
@@ -147,6 +133,7 @@ static int follow_reply(redio_session *s, const char *arg, int heard) {
   return 1;
 }
 
+/* Follows CLIENT REPLY and its effects; returns 1 when the command is answered. */
 static int is_answered(redio_session *s, const redio_command *c, const char *reply_arg) {
   int heard = !s->muted && !s->skip;
   if (c->flags & REDIO_SILENT)
@@ -194,7 +181,7 @@ static int expect(redio_pipeline *p, unsigned char shape, uint16_t id) {
   return 0;
 }
 
-/* Inside MULTI the command's own shape waits for EXEC. */
+/* Expects a command's reply inside MULTI: +QUEUED now, and its own shape in EXEC's array. */
 static int expect_queued(redio_pipeline *p, unsigned char shape, uint16_t id) {
   redio_expect e;
   e.count = 0;
@@ -226,14 +213,15 @@ static int expect_command(redio_pipeline *p, const redio_command *c, unsigned ch
   return expect(p, shape, c->id);
 }
 
-/* A command that changes nothing about the session, in a session where nothing is special. */
+/* Returns 1 when the command changes no session and the session is as at the beginning. */
 static int is_usual(const redio_pipeline *p, const redio_command *c) {
   const uint32_t flags = REDIO_MULTI | REDIO_EXEC | REDIO_DISCARD | REDIO_WATCH | REDIO_UNWATCH |
                          REDIO_STATE | REDIO_MUTE | REDIO_SILENT;
   return !(c->flags & flags) && !(p->now.in_multi | p->now.muted | p->now.skip);
 }
 
-/* What the session is after the command, and what replies are to come. */
+/* Makes the session and the expected replies those after the command. Returns 0, or -1 when memory
+ * is out. */
 static int follow(redio_pipeline *p, const redio_command *c, unsigned char shape,
                   const char *reply_arg) {
   redio_session before = p->now;
@@ -293,7 +281,7 @@ int redio_pipeline_close(redio_pipeline *p, const redio_command *c, unsigned cha
   return 0;
 }
 
-/* The queued commands' own shapes wait for EXEC; they themselves are answered by +QUEUED. */
+/* Makes +QUEUED the replies of the queued commands, and puts their own shapes aside for EXEC. */
 static int queue_expects(redio_pipeline *p) {
   redio_expect *e = (redio_expect *)(void *)redio_buf_head(&p->expects);
   size_t i;
@@ -353,7 +341,7 @@ int redio_pipeline_restore(redio_pipeline *p, const char *out, size_t len, const
     count_reply(p, e->reply.shape);
   p->closed_out = len;
   p->commands = p->replies;
-  p->submitted = 1; /* once before: nobody forgot them */
+  p->submitted = 1; /* once before, so there is nothing to warn of */
   p->all_flags = readonly ? REDIO_READONLY : 0;
   return 0;
 }

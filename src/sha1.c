@@ -8,7 +8,7 @@ enum { BLOCK = 64, WORDS = 5, ROUNDS = 80 };
 
 static uint32_t rotate(uint32_t x, int n) { return x << n | x >> (32 - n); }
 
-/* The 16 words of the block, and the others that are made of them. */
+/* Fills w with the 16 words of the block and the 64 that follow from them. */
 static void expand(uint32_t w[ROUNDS], const unsigned char *block) {
   int i;
   for (i = 0; i < 16; i++, block += 4)
@@ -47,7 +47,7 @@ static void take_block(uint32_t state[WORDS], const unsigned char *block) {
     state[i] += s[i];
 }
 
-/* What is left behind the last whole block, a one, zeros, and the length in bits. */
+/* Takes the n bytes behind the last whole block, with a one, zeros and the length in bits. */
 static void take_rest(uint32_t state[WORDS], const unsigned char *rest, size_t n,
                       unsigned long long bits) {
   unsigned char last[2 * BLOCK] = {0};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* SHA-1 (FIPS 180-4), by which the server names a script. It protects nothing here. */
+/* SHA-1 (FIPS 180-4): the server's names of scripts. It protects nothing here. */
 #ifndef REDIO_SHA1_H
 #define REDIO_SHA1_H
 

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The named shapes. What differs between RESP2 and RESP3 was found by asking a server for
- * everything under both protocols; for commands newer than that server the reply schemas of its
- * documentation are the source.
- */
+/* The named shapes. The differences between RESP2 and RESP3 were found by sending every command to
+ * a server under both protocols. For commands newer than that server the reply schemas of its
+ * documentation are the source. */
 #include "shape.h"
 
 #include <string.h>
@@ -15,7 +13,7 @@
   }
 #define OF_NOTHING 0, NULL
 
-/* Plain ones. */
+/* Single values. */
 static const redio_shape value = {"value", REDIO_SHAPE_VALUE, OF_NOTHING, NULL};
 static const redio_shape name = {"name", REDIO_SHAPE_NAME, OF_NOTHING, NULL};
 static const redio_shape nothing = {"nothing", REDIO_SHAPE_NOTHING, OF_NOTHING, NULL};
@@ -26,7 +24,7 @@ static const redio_shape seconds = {"seconds", REDIO_SHAPE_SECONDS, OF_NOTHING, 
 static const redio_shape queued = {"queued", REDIO_SHAPE_QUEUED, OF_NOTHING, NULL};
 static const redio_shape exec = {"exec", REDIO_SHAPE_EXEC, OF_NOTHING, NULL};
 
-/* Lists and tables of them. */
+/* Lists and tables of single values. */
 static const redio_shape names = {"names", REDIO_SHAPE_LIST, OF(&name), NULL};
 static const redio_shape booleans = {"booleans", REDIO_SHAPE_LIST, OF(&boolean), NULL};
 static const redio_shape numbers = {"doubles", REDIO_SHAPE_LIST, OF(&number), NULL};
@@ -68,7 +66,7 @@ static const redio_shape_field stream_fields[] = {{"first-entry", &entry},
                                                   {NULL, NULL}};
 static const redio_shape stream = {"stream", REDIO_SHAPE_MAP, OF(&name), stream_fields};
 
-/* What the server says about itself. */
+/* The server about itself. */
 static const redio_shape tables = {"tables", REDIO_SHAPE_MAP, OF(&facts), NULL};
 
 static const redio_shape_field hello_fields[] = {{"modules", &records}, {NULL, NULL}};
@@ -138,22 +136,20 @@ static const redio_shape_field shard_fields[] = {{"nodes", &records}, {NULL, NUL
 static const redio_shape shard = {NULL, REDIO_SHAPE_MAP, OF(&name), shard_fields};
 static const redio_shape shards = {"shards", REDIO_SHAPE_LIST, OF(&shard), NULL};
 
-/* `value` comes first: it is what a command without a reply shape has. */
+/* The first ones as in shape.h. `value` is the shape of a command without one in the table. */
 const redio_shape *const redio_shapes[] = {
     &value,      &queued,  &name,     &nothing,      &truth,    &boolean,    &number,
     &seconds,    &exec,    &names,    &booleans,     &numbers,  &map,        &facts,
     &records,    &pairs,   &found,    &fields_found, &scored,   &member,     &member_of,
     &members_of, &rank,    &places,   &places_found, &entries,  &streams,    &claimed,
     &stream,     &tables,  &hello,    &user,         &refusals, &memory,     &histograms,
-    &libraries,  &running, &commands, &docs,         &slots,    &slot_stats, &shards};
-
-const unsigned redio_shape_count = sizeof(redio_shapes) / sizeof(redio_shapes[0]);
+    &libraries,  &running, &commands, &docs,         &slots,    &slot_stats, &shards,
+    NULL};
 
 int redio_shape_find(const char *wanted) {
-  for (unsigned i = 0; i < redio_shape_count; i++) {
-    if (strcmp(redio_shapes[i]->name, wanted) == 0) {
-      return (int)i;
-    }
-  }
+  int i;
+  for (i = 0; redio_shapes[i]; i++)
+    if (!strcmp(redio_shapes[i]->name, wanted))
+      return i;
   return -1;
 }

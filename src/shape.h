@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Reply shapes: what a reply must look like in Lua, whichever protocol carried it. */
+/* Reply shapes: the form of a reply in Lua, the same for RESP2 and RESP3. */
 #ifndef REDIO_SHAPE_H
 #define REDIO_SHAPE_H
 
@@ -32,22 +32,24 @@ typedef struct redio_shape_field {
 } redio_shape_field;
 
 struct redio_shape {
-  const char *name; /* what command/table.lua calls it; NULL for one that is only part of another */
+  const char *name; /* in command/table.lua; NULL for one that is only part of another */
   redio_shape_kind kind;
   unsigned count; /* entries of `of` */
   const redio_shape *const *of;
   const redio_shape_field *fields; /* MAP only, may be NULL */
 };
 
-/* The two shapes that the core itself asks for. */
-#define REDIO_SHAPE_INDEX_VALUE 0
-#define REDIO_SHAPE_INDEX_QUEUED 1
+/* Indices of the shapes that the core itself needs. */
+enum { REDIO_SHAPE_INDEX_VALUE, REDIO_SHAPE_INDEX_QUEUED, REDIO_SHAPE_INDEX_NAME };
 
-/* The named shapes; a shape's index is what travels with an expected reply. */
+/* The named shapes, at most 255; NULL ends the list. An expected reply carries the index of its
+ * shape. */
 extern const redio_shape *const redio_shapes[];
-extern const unsigned redio_shape_count; /* at most 255 */
 
-/* Index of the shape of that name, or -1. */
+#define REDIO_ANY_VALUE (redio_shapes[REDIO_SHAPE_INDEX_VALUE])
+#define REDIO_ANY_NAME (redio_shapes[REDIO_SHAPE_INDEX_NAME])
+
+/* Returns the index of the shape of that name, or -1. */
 int redio_shape_find(const char *name);
 
 #endif

@@ -9,9 +9,10 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- words ---- */
+/* Words ---------------------------------------------------------------------------------------- */
 
-/* What comes from outside (paths, OpenSSL's texts) writes to nobody's terminal. */
+/* Replaces control characters, so that text from outside (paths, OpenSSL's texts) cannot drive a
+ * terminal. */
 static void make_printable(char *text) {
   for (; *text; text++)
     if ((unsigned char)*text < 32 || *text == 127)
@@ -39,8 +40,8 @@ static const char *verify_words(long result) {
   }
 }
 
-/* In TLS 1.3 the server looks at the client's certificate when the handshake is over on this side.
- */
+/* Returns the text for an alert of the server, or NULL. In TLS 1.3 the server checks the client's
+ * certificate after the handshake has ended on this side. */
 static const char *alert_words(int alert, int established) {
   switch (alert) {
   case SSL_AD_CERTIFICATE_REQUIRED:
@@ -69,7 +70,7 @@ static const char *alert_words(int alert, int established) {
   }
 }
 
-/* The text of what is first in OpenSSL's queue of errors. */
+/* Returns the text for an error of OpenSSL's queue. */
 static const char *error_words(unsigned long error, int established) {
   int reason = ERR_GET_REASON(error);
   const char *words = NULL;
@@ -86,9 +87,9 @@ static const char *error_words(unsigned long error, int established) {
   return words ? words : "OpenSSL gives no reason";
 }
 
-/* ---- context ---- */
+/* Context -------------------------------------------------------------------------------------- */
 
-/* -1, with the text in `why`: "tls.ca '/some/path': what is wrong". */
+/* Returns -1, with the text in `why`: "tls.ca '/some/path': the fault". */
 static int refuse_file(char *why, const char *option, const char *path, const char *wrong) {
   snprintf(why, REDIO_TLS_WHY, "%s '%.160s': %s", option, path, wrong);
   make_printable(why);
@@ -103,7 +104,7 @@ static int check_readable(const char *option, const char *path, char *why) {
   return 0;
 }
 
-/* OpenSSL takes any name for a directory, also one that there is not. */
+/* Returns 1 for a directory. OpenSSL accepts any name as one, even of nothing at all. */
 static int is_directory(const char *path) {
   char inside[FILENAME_MAX];
   FILE *file;
@@ -133,7 +134,7 @@ static int load_authorities(SSL_CTX *ctx, const char *path, char *why) {
   return refuse_file(why, "tls.ca", path, "no certificates in PEM form in it");
 }
 
-/* In place of OpenSSL's own, which asks the terminal. */
+/* Replaces OpenSSL's callback, which asks the terminal for the password. */
 static int note_password(char *to, int size, int writing, void *asked) {
   (void)to;
   (void)size;
@@ -179,7 +180,7 @@ static int set_up(SSL_CTX *ctx, const redio_tls_settings *settings, char *why) {
              settings->only_tls13 ? "1.3" : "1.2");
     return -1;
   }
-  /* TLS 1.2 may renegotiate: the peer is told no, and what was agreed on stays. */
+  /* TLS 1.2 may renegotiate: the peer's request is refused, and the session goes on unchanged. */
   SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
   SSL_CTX_set_verify(ctx, settings->verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
   if (settings->verify && load_authorities(ctx, settings->ca, why))
@@ -209,7 +210,7 @@ void redio_tls_context_free(redio_tls_context *c) {
   c->ctx = NULL;
 }
 
-/* ---- engine ---- */
+/* Engine --------------------------------------------------------------------------------------- */
 
 static redio_tls_status die(redio_tls *t, const char *why) {
   const char *when = t->established ? "TLS failed" : "TLS handshake failed";
@@ -245,7 +246,7 @@ static redio_tls_status die_by_queue(redio_tls *t) {
   return die(t, error_words(error, t->established));
 }
 
-/* What came of a call to OpenSSL. */
+/* Returns the status for the result of a call to OpenSSL. */
 static redio_tls_status outcome(redio_tls *t, int result) {
   redio_tls_status status;
   if (result > 0)
@@ -262,14 +263,15 @@ static redio_tls_status outcome(redio_tls *t, int result) {
   }
 }
 
-/* Whether it can be no other than an IP address; OpenSSL 1.1.1 takes 1.2.3.4.example.com for one.
- */
+/* Returns 1 when the name can only be an IP address. OpenSSL 1.1.1 takes 1.2.3.4.example.com for
+ * one. */
 static int looks_like_ip(const char *name) {
   return strchr(name, ':') || !name[strspn(name, "0123456789.")];
 }
 
-/* Without the zone of an IPv6 address and the dot at the end of a full name, which no certificate
- * has. A dot in front would make OpenSSL accept whatever is below it. */
+/* Stores the name without the zone of an IPv6 address and without the dot at the end of a full
+ * name: certificates have neither. Returns 0, or -1. A dot in front is refused: OpenSSL would
+ * accept every name below the domain. */
 static int keep_name(redio_tls *t, const char *name) {
   size_t length = strchr(name, ':') ? strcspn(name, "%") : strlen(name);
   if (length && name[length - 1] == '.')
@@ -283,7 +285,8 @@ static int keep_name(redio_tls *t, const char *name) {
 
 enum { NAME_FLAGS = X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS };
 
-/* Once more than OpenSSL: 3.0 verifies without the name when there is no memory to copy it. */
+/* Checks the name a second time: OpenSSL 3.0 verifies without it when memory for the copy is
+ * out. */
 static redio_tls_status check_name(redio_tls *t) {
   int matches;
   X509 *cert;
@@ -345,7 +348,7 @@ static int set_up_engine(redio_tls *t, const redio_tls_context *c, const char *n
 int redio_tls_init(redio_tls *t, const redio_tls_context *c, const char *name) {
   int result;
   memset(t, 0, sizeof *t);
-  /* For those who set `dead` themselves. */
+  /* for a caller that sets `dead` itself */
   snprintf(t->why, sizeof t->why, "TLS failed: not enough memory");
   ERR_clear_error();
   result = set_up_engine(t, c, name);
@@ -413,7 +416,7 @@ redio_tls_status redio_tls_read(redio_tls *t, char *to, size_t room, size_t *got
     status = outcome(t, SSL_read_ex(t->ssl, to + *got, room - *got, &n));
     *got += n;
   }
-  /* What came before the end, or before the fault, comes first; the next call tells. */
+  /* Plaintext before an end or a fault comes first. The next call returns the end or the fault. */
   return *got ? REDIO_TLS_OK : status;
 }
 
@@ -426,7 +429,7 @@ redio_tls_status redio_tls_write(redio_tls *t, const char *bytes, size_t n) {
   while (n) {
     size_t done = 0;
     redio_tls_status status = outcome(t, SSL_write_ex(t->ssl, bytes, n, &done));
-    if (status != REDIO_TLS_OK) /* memory takes everything: whatever stops it is no mere pause */
+    if (status != REDIO_TLS_OK) /* a memory BIO never blocks, so this is a fault */
       return t->dead ? REDIO_TLS_DEAD : die(t, "OpenSSL takes no more");
     bytes += done;
     n -= done;

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* TLS without a socket, for a client: ciphertext is fed and taken, plaintext is read and written.
- * By OpenSSL 3 (1.1.1 does as well), which this header does not need.
+ * OpenSSL 3, or 1.1.1, does the work; this header does not need it.
  *
- * After `init` and after every feed: `handshake` until it is done, from then on `read` until it
- * needs more. Each of them, and write and shutdown too, may leave bytes for the peer in `output`.
+ * After `init` and after every feed the caller calls `handshake` until it is done, and from then on
+ * `read` until it needs more. These calls, `write` and `shutdown` may leave bytes for the peer in
+ * `output`.
  *
- * Death is sticky, and `why` tells the reason: one line of printable characters with no secret in
- * it. A dead engine's output is still to be sent, for it may be the alert that tells the peer. Who
- * takes bytes and cannot hand them on sets `dead`.
+ * Dead is sticky, and `why` has the reason: one line of printable characters without any secret.
+ * The output of a dead engine must still be sent: it may be the alert for the peer. A caller that
+ * has taken bytes and cannot pass them on sets `dead`.
  *
  * Zeroed memory is a closed context, or a closed engine. */
 #ifndef REDIO_TLS_H
@@ -24,16 +25,16 @@ enum { REDIO_TLS_WHY = 320, REDIO_TLS_NAME = 256 };
 typedef enum redio_tls_status {
   REDIO_TLS_OK,
   REDIO_TLS_NEED_MORE, /* bytes of the peer */
-  REDIO_TLS_ENDED,     /* the peer has said that no more will come (close_notify) */
-  REDIO_TLS_DEAD       /* see why */
+  REDIO_TLS_ENDED,     /* the peer has sent close_notify: no more bytes will come */
+  REDIO_TLS_DEAD       /* see `why` */
 } redio_tls_status;
 
 typedef struct redio_tls_settings {
   const char *ca;   /* a file of certificates, or a directory of them by hash; NULL: the system's */
   const char *cert; /* the client's own certificate and its chain; NULL: none */
   const char *key;  /* of that certificate; NULL: in the same file */
-  int verify;       /* the peer's chain and name; when 0, anyone may pose as the server */
-  int only_tls13;   /* otherwise TLS 1.2 will do, and nothing older ever */
+  int verify;       /* the peer's chain and name; 0: any server is accepted */
+  int only_tls13;   /* 0: TLS 1.2 is accepted, too; older versions never are */
 } redio_tls_settings;
 
 typedef struct redio_tls_context {
@@ -44,7 +45,7 @@ typedef struct redio_tls {
   struct ssl_st *ssl;
   struct bio_st *in, *out;   /* of ssl */
   unsigned char first_byte;  /* of the peer */
-  unsigned char heard;       /* there was one */
+  unsigned char heard;       /* it has come */
   unsigned char established; /* the handshake is done */
   unsigned char dead;
   unsigned char by_address; /* `name` is an IP address */
@@ -52,39 +53,40 @@ typedef struct redio_tls {
   char why[REDIO_TLS_WHY];
 } redio_tls;
 
-/* Reads the files. 0, or -1 with the reason in `why` (REDIO_TLS_WHY bytes). Never asks a terminal
- * for a password. */
+/* Reads the files. Returns 0, or -1 with the reason in `why` (REDIO_TLS_WHY bytes). Never asks the
+ * terminal for a password. */
 int redio_tls_context_init(redio_tls_context *c, const redio_tls_settings *settings, char *why);
 void redio_tls_context_free(redio_tls_context *c);
 
-/* A connection to the host of that name, which must be on the certificate as a DNS name or, for an
- * IP address, as one; the subject's CN never counts. NULL is for those who do not verify. 0, or -1
- * with the reason in `t->why`. The context may be freed before the engine. */
+/* Makes an engine for a connection to the host `name`. The certificate must have it as a DNS name
+ * or, for an IP address, as an address; the subject's CN never counts. NULL needs a context that
+ * does not verify. Returns 0, or -1 with the reason in `t->why`. The context may be freed before
+ * the engine. */
 int redio_tls_init(redio_tls *t, const redio_tls_context *c, const char *name);
 void redio_tls_free(redio_tls *t);
 
 redio_tls_status redio_tls_feed(redio_tls *t, const char *bytes, size_t n);
 
-/* OK once, and ever after, it is done. */
+/* OK: the handshake is done. */
 redio_tls_status redio_tls_handshake(redio_tls *t);
 
 /* OK with at least one byte in `to`. */
 redio_tls_status redio_tls_read(redio_tls *t, char *to, size_t room, size_t *got);
 
-/* OK: all is encrypted. NEED_MORE: the handshake is not done, and nothing was taken. */
+/* OK: all n bytes are encrypted. NEED_MORE: the handshake is not done, and no byte was taken. */
 redio_tls_status redio_tls_write(redio_tls *t, const char *bytes, size_t n);
 
-/* Bytes for the peer: how many were put into `to`. */
+/* Puts bytes for the peer into `to`; returns their number. */
 size_t redio_tls_output(redio_tls *t, char *to, size_t room);
 
-/* No more bytes of the peer will come. ENDED when it has said so itself; DEAD when it was cut
- * short, by whomever. To be called when read needs more. */
+/* Ends the peer's bytes. ENDED: the peer has sent close_notify. DEAD: the stream was cut short. To
+ * be called when `read` needs more. */
 redio_tls_status redio_tls_end(redio_tls *t);
 
-/* Tells the peer that we write no more. */
+/* Sends close_notify: nothing will be written any more. */
 void redio_tls_shutdown(redio_tls *t);
 
-/* "TLSv1.3" and the like, and the cipher's name; NULL before the handshake is done. */
+/* Return "TLSv1.3" and the like, and the cipher's name; NULL before the handshake is done. */
 const char *redio_tls_version(const redio_tls *t);
 const char *redio_tls_cipher(const redio_tls *t);
 

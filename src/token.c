@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Bytes that the scanner has passed, so nothing is checked again. */
+/* The scanner has validated the bytes, so nothing is checked again. */
 #include "token.h"
-
-#include "number.h"
 
 static const char *read_integer(const char *p, long long *out) {
   unsigned long long n = 0;
@@ -59,7 +57,7 @@ static const char *read_aggregate(const char *p, redio_token *t) {
   return p;
 }
 
-/* One token, attributes' headers among them. */
+/* Reads one token, which may be the header of an attribute. */
 static const char *read_token(const char *p, redio_token *t) {
   t->type = (unsigned char)*p++;
   t->streamed = 0;
@@ -91,7 +89,7 @@ static const char *read_token(const char *p, redio_token *t) {
   }
 }
 
-/* The place behind `count` whole values. Attributes before a value go with it. */
+/* Returns the place behind `count` whole values, with the attributes before them. */
 static const char *skip_values(const char *p, unsigned long long count) {
   redio_token t;
   while (count > 0) {

@@ -5,8 +5,8 @@
 
 static int is_tail(unsigned char c) { return (c & 0xC0) == 0x80; }
 
-/* Length of the valid sequence at s, or 0: no overlong form, no surrogate, nothing past U+10FFFF.
- */
+/* Returns the length of the sequence at s, or 0 when it is invalid: an overlong form, a surrogate,
+ * or past U+10FFFF. */
 static size_t sequence(const unsigned char *s, size_t n) {
   unsigned char c = s[0];
   if (c < 0x80)

@@ -1,22 +1,21 @@
 -- SPDX-License-Identifier: MIT
--- annotations.lua: writes lua/redio/meta/commands.lua to standard output: each command as a method, for LuaLS and
--- whatever else reads its annotations. From lua/redio/command/table.lua, and from the documentation of commands in the
--- server at REDIS_URL; a command that it does not have gets its name alone. `make annotations` runs it on a server of
--- its own.
+-- annotations.lua: writes lua/redio/meta/commands.lua to standard output, with each command as a method, for LuaLS and
+-- other readers of its annotations. It reads lua/redio/command/table.lua, and the documentation of commands from the
+-- server at REDIS_URL. A command without documentation gets only its name. `make annotations` starts a server for it.
 
 local commands = require "redio.command.table"
 local redio = require "redio"
 
 local WIDTH = 118
 
--- What a shape is called here; the others speak for themselves, or have no short word.
+-- Words for shapes of replies. The other shapes are not described.
 local RESULTS = {
   nothing = "none", boolean = "a boolean", ["true"] = "true, or nil", double = "a number", seconds = "seconds",
   name = "a string", names = "a list of strings", booleans = "a list of booleans", doubles = "a list of numbers",
   map = "a table by field",
 }
 
--- The syntax of arguments, in the usual notation ------------------------------------------------------------
+-- The syntax of arguments, in the usual notation ----------------------------------------------------------
 
 local function has(argument, flag)
   for _, name in ipairs(argument.flags or {}) do
@@ -60,7 +59,7 @@ function syntax(argument)
   return has(argument, "optional") and "[" .. text .. "]" or text
 end
 
--- The parameters of a method --------------------------------------------------------------------------------
+-- The parameters of a method ------------------------------------------------------------------------------
 
 local reserved = { ["end"] = true, ["function"] = true, ["repeat"] = true, self = true }
 
@@ -69,13 +68,13 @@ local function parameter_name(argument)
   return (reserved[name] and name .. "_" or name)
 end
 
--- From here on a table may stand for all the rest.
+-- The place from which a table may stand for all further arguments.
 local function table_place(entry)
   local args = entry.args or {}
   return args.names or args.values or args.numkeys or args.rows or math.huge
 end
 
--- Those that are always there and are one value each, and whether there may be more.
+-- The names of the arguments that are always there with one value each, and true when there may be more.
 local function parameters(entry, docs)
   if entry.container then return { "subcommand" }, true end
   local list, arguments = {}, docs and docs.arguments or {}
@@ -98,7 +97,7 @@ local function signature(entry, docs)
   return ("fun(%s): redio.Handle"):format(table.concat(words, ", "))
 end
 
--- Words about a command -------------------------------------------------------------------------------------
+-- Words about a command -----------------------------------------------------------------------------------
 
 local function sentence(text)
   return (text:gsub("%s+", " "):gsub("^%s", ""):gsub("[%s.]+$", "")) .. "."
@@ -130,7 +129,7 @@ local function print_wrapped(text)
       print(line)
       line = "---"
     end
-    line = line .. (line == "---" and "" or " ") .. word
+    line = line .. " " .. word
   end
   print(line)
 end
@@ -140,7 +139,7 @@ local function print_method(method, name, entry, docs)
   print(("---@field %s %s"):format(method, signature(entry, docs)))
 end
 
--- What the server says of its commands, by our names: "config|get" -> "CONFIG GET".
+-- The server's documentation, by redio's names of commands: "config|get" -> "CONFIG GET".
 local function ask(redis)
   local all = {}
   local function add(list)
@@ -169,7 +168,7 @@ print "---@meta _"
 print("-- Made by tools/annotations.lua from the table of commands and from Redis " .. version
   .. ". Not to be edited, nor required.")
 print ""
-print "---A value for Redis: tables stand for lists and pairs where the command wants these, and for JSON elsewhere."
+print "--- A value for Redis: tables stand for lists and pairs where the command wants these, and for JSON elsewhere."
 print "---@alias redio.Value string|number|boolean|table"
 print ""
 print "---@class redio.Handle"

@@ -1,8 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# asan.sh SPEC...: runs specs on modules built with AddressSanitizer and UndefinedBehaviorSanitizer, under the
-# stock interpreter with their runtimes preloaded; a second time with a collector that never pauses.
-# AGAIN= leaves the second time out.
+# asan.sh SPEC...: runs specs on modules built with AddressSanitizer and UndefinedBehaviorSanitizer, under the stock
+# interpreter with their runtimes preloaded. A second run has a collector that never pauses. AGAIN= leaves it out.
 cd "$(dirname "$0")/.." || exit
 CC=${CC:-cc} LUA=${LUA:-lua5.4}
 BUILD=${BUILD:-build}/asan
@@ -17,7 +16,7 @@ done
 
 make --no-print-directory build BUILD="$BUILD" LUA="$LUA" CC="$CC" CFLAGS="$flags" || exit
 
-# An interpreter of this name with the runtimes in it. Programs that it starts do without: they are not ours.
+# A script with the interpreter's name that preloads the runtimes. Programs that the interpreter starts do without.
 dir=$(cd "$BUILD" && pwd)
 cat >"$dir/${LUA##*/}.$$" <<END
 #!/bin/sh

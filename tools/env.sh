@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Sourced from the project's root: lets Lua, and what it starts, find redio as it lies here.
+# Sourced from the project's root. Sets the paths by which Lua, and programs that it starts, find redio in this tree.
 LUA=${LUA:-lua5.4}
 _name=${LUA##*/}
 [ "$_name" = lua5.4 ] && _build=build || _build=build/$_name # as the Makefile has it

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# fuzz.sh SECONDS [TARGET...]: runs the targets of spec/fuzz, each for so many seconds, with libFuzzer and its
-# sanitizers. Inputs that taught them something stay in BUILD/fuzz/corpus; an input that fails is left in BUILD/fuzz.
+# fuzz.sh SECONDS [TARGET...]: runs each target of spec/fuzz for some seconds, with libFuzzer and its sanitizers. Inputs
+# that reach new code stay in BUILD/fuzz/corpus. An input that fails is written to BUILD/fuzz.
 cd "$(dirname "$0")/.." || exit
 seconds=${1:-60}
 [ $# = 0 ] || shift
@@ -19,21 +19,23 @@ case $BUILD in
 esac
 flags="-std=c99 -Wall -Wextra -Wpedantic -Wshadow -g -O1 -I$PWD/src"
 sanitize="-fno-sanitize-recover=all -fsanitize=address,undefined"
-# Of the code under test the steps are counted: see spec/fuzz/steps.h.
+# Steps of the code under test are counted: see spec/fuzz/steps.h.
 counted="-fsanitize=fuzzer-no-link -fsanitize-coverage=trace-pc"
 for name in memcpy memmove memchr realloc; do
   counted="$counted -D$name=steps_$name"
 done
+bound=" $(sed -n 's/^BINDING = //p' Makefile) "
 pure= binding=
 for file in "$PWD"/src/*.c; do
-  case ${file##*/} in
-  tls.c | ltls.c) ;;
-  l*.c) binding="$binding $file" ;;
+  name=$(basename "$file" .c)
+  case $name:$bound in
+  tls:* | ltls:*) ;;
+  *" $name "*) binding="$binding $file" ;;
   *) pure="$pure $file" ;;
   esac
 done
 
-# compile PART FLAG|FILE...: code under test, to the objects of that part
+# compile PART FLAG|FILE...: compiles code under test to the objects of that part
 compile() {
   part=$dir/$1
   shift

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# lint.sh: runs every check, also after one has failed, and fails if one did.
+# lint.sh: runs every check, also after one has failed. Fails if one did.
 cd "$(dirname "$0")/.." || exit
 status=0
 check() {
@@ -14,5 +14,6 @@ check clang-format clang-format --dry-run -Werror --ferror-limit=10 src/*.[ch] s
 check cppcheck cppcheck --quiet --std=c99 --enable=warning,performance,portability --inline-suppr \
   --error-exitcode=1 --suppress=missingIncludeSystem src bench
 check laws "${LUA:-lua5.4}" tools/laws.lua
+check prose "${LUA:-lua5.4}" tools/prose.lua
 [ "$status" = 0 ] && echo "lint: all is well"
 exit "$status"

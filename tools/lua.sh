@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# lua.sh version | cflags | libs | check: about the Lua named by LUA (lua5.4): its version ("5.4"; "5.1" for
-# LuaJIT), the compiler's flags for its headers, or the linker's for programs that Lua is in; `check` fails, and says
-# why, where redio cannot be built for it. LUA_INCDIR names the directory of the headers outright.
+# lua.sh version | cflags | libs | check: about the Lua named by LUA (lua5.4). Prints its version ("5.4"; "5.1" for
+# LuaJIT), the compiler's flags for its headers, or the linker's flags for programs that embed it. `check` fails, with a
+# reason, where redio cannot be built for it. LUA_INCDIR names the directory of the headers.
 lua=${LUA:-lua5.4}
 
 version() {
@@ -47,11 +47,11 @@ libs() {
   echo "-l$library"
 }
 
-# Before compat.h says it once for each file, in a compiler's words.
+# Reports a wrong Lua once. Otherwise compat.h would stop the compiler at each file.
 check() {
   flags=$(cflags) || exit
   preprocess() { echo "#include $1" | ${CC:-cc} $CPPFLAGS $flags -I"${0%/*}/../src" -E - >/dev/null 2>&1; }
-  preprocess '<lua.h>' || return 0 # that there is no compiler, it says itself
+  preprocess '<lua.h>' || return 0 # a missing compiler is reported by make
   preprocess '"compat.h"' || {
     echo "redio is for Lua 5.4, 5.3 and LuaJIT 2.1, and the headers of '$lua' (${flags% }) are those of another Lua. Make \
 takes LUA=lua5.4. LuaRocks, whose default this may be, takes --lua-version=5.4; for LuaJIT --lua-version=5.1, and \

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# nginx.sh [fetch]: unpacks Debian's nginx with its Lua module into build/nginx, for the specs and the benchmark, and,
-# unless told to fetch only, builds redio for it there. It is not installed: its LuaJIT would take the place of the
-# other one. Done already: does nothing, but for what `make` finds to do. Where it cannot be had it says so, and fails.
+# nginx.sh [fetch]: unpacks Debian's nginx with its Lua module into build/nginx, for the specs and the benchmark, and
+# builds redio for it there. With `fetch` it only unpacks. It does not install nginx, since its LuaJIT would replace the
+# other one. A second run does nothing but `make`. Where nginx cannot be fetched it says so, and fails.
 cd "$(dirname "$0")/.." || exit
 dir=$PWD/build/nginx
 root=$dir/root
@@ -18,7 +18,7 @@ fetch() {
   command -v apt-get >/dev/null && command -v dpkg >/dev/null || fail "there is no apt-get to fetch nginx with"
   rm -rf "$dir" && mkdir -p "$dir/packages" && cd "$dir/packages" || exit
   if ! apt-get -q download $packages >"$dir/log" 2>&1; then
-    # the lists of a fresh machine are empty
+    # (a fresh machine has no package lists)
     [ "$(id -u)" != 0 ] || apt-get -q update >"$dir/log" 2>&1
     apt-get -q download $packages >"$dir/log" 2>&1 || fail "apt-get could not fetch it: $(tail -n 1 "$dir/log")"
   fi
@@ -28,7 +28,7 @@ fetch() {
   cd ../../.. || exit
 }
 
-# A program that finds the libraries that were unpacked with it.
+# Writes a script that runs a program with the libraries that were unpacked with it.
 wrapper() {
   printf '#!/bin/sh\nexport LD_LIBRARY_PATH="%s"\nexec "%s" "$@"\n' "$libraries" "$2" >"$1" && chmod +x "$1"
 }
@@ -41,6 +41,6 @@ wrapper() {
   "$dir/nginx" -v 2>/dev/null || { rm -f "$dir/nginx"; fail "the nginx that was fetched does not run"; }
 }
 [ "$1" != fetch ] || exit 0
-# All of it on make's command line: what an outer make had on its own comes before the environment.
+# Variables go on the command line, because those of an outer make take precedence over the environment.
 ${MAKE:-make} --no-print-directory build LUA="$dir/luajit" BUILD=build/nginx \
   LUA_INCDIR="$(dirname "$(find "$root/usr/include" -name lua.h | head -n 1)")"

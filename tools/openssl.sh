@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# openssl.sh cflags | libs: the compiler's or the linker's flags for OpenSSL, 1.1.1 or later. OPENSSL_DIR
-# names outright where it is installed; OPENSSL_INCDIR and OPENSSL_LIBDIR, as LuaRocks has them, where its parts are.
-# Without its headers, or with TLS=no: says so, and fails.
+# openssl.sh cflags | libs: the compiler's or the linker's flags for OpenSSL, 1.1.1 or later. OPENSSL_DIR names the
+# directory where it is installed, OPENSSL_INCDIR and OPENSSL_LIBDIR (as in LuaRocks) those of its parts. Without its
+# headers, or with TLS=no, it says so, and fails.
 
 flags() {
   incdir=${OPENSSL_INCDIR:-${OPENSSL_DIR:+$OPENSSL_DIR/include}}

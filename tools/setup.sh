@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# setup.sh build|run|test|hosts|lint|fuzz|valgrind|count|bench...: makes sure that what these need is there. On Debian and its like,
-# what is missing is installed by apt-get; elsewhere it is listed. Nothing missing: no network, no root.
+# setup.sh build|run|test|hosts|lint|fuzz|valgrind|count|bench...: finds missing requirements of these parts. On Debian
+# and its relatives apt-get installs them, elsewhere they are listed. If nothing is missing, it needs no network and no
+# root.
 cd "$(dirname "$0")/.." || exit
 LUA=${LUA:-lua5.4}
 case ${LUA##*/} in
@@ -31,7 +32,7 @@ need() {
 "
 }
 
-# want PACKAGE WHY PROBE...: the same for what is used where it can be had, and done without elsewhere.
+# want PACKAGE WHY PROBE...: the same for an optional package.
 wanted=
 want() {
   package=$1
@@ -60,11 +61,11 @@ needs_of_test() {
   need pkg-config "finds luv and libuv for the program that embeds Lua" has pkg-config
   need lua-luv-dev "the headers of both" has_luv_headers
   need openssl "makes the certificates of the specs" has openssl
-  needs_of_lint # spec/tree/lint_spec.lua shows that lint notices
-  needs_of_count # spec/tree/count_spec.lua puts a bound on it
+  needs_of_lint # for spec/tree/lint_spec.lua
+  needs_of_count # for spec/tree/count_spec.lua
 }
 
-# Specs of hosts that are not there are pending.
+# Specs of missing hosts are pending.
 needs_of_hosts() {
   want neovim "the spec that runs in it" has nvim
 }
@@ -76,7 +77,7 @@ needs_of_lint() {
   need binutils "lists what the library exports (nm)" has nm
 }
 
-# clang itself is the caller's choice; this is the runtime that belongs to it.
+# The caller chooses clang. This is the runtime that belongs to it.
 needs_of_fuzz() {
   version=$("${CLANG:-clang}" -dumpversion) || exit
   need "libclang-rt-${version%%.*}-dev" "libFuzzer and the sanitizers of clang" fuzzes
@@ -91,13 +92,13 @@ needs_of_valgrind() {
   need valgrind "counts instructions, and looks for errors of memory" has valgrind
 }
 
-# What `make count` needs besides.
+# Further requirements of `make count`.
 needs_of_count() {
   needs_of_valgrind
   need libhiredis-dev "the C client that redio is compared with" has_library hiredis/hiredis.h hiredis
 }
 
-# Without one of these a peer is missing, or the charts are; the rest is measured all the same.
+# Without one of these a peer or the charts are missing. The rest is measured all the same.
 needs_of_bench() {
   want libhiredis-dev "the C client that redio is compared with" has_library hiredis/hiredis.h hiredis
   want lua-redis "redis-lua" has_file_of_lua redis
@@ -112,7 +113,7 @@ needs_of_bench() {
 
 has_library() { echo "#include <$1>" | ${CC:-cc} -E - >/dev/null 2>&1; }
 has_python() { python3 -c "import $1" 2>/dev/null || /usr/bin/python3 -c "import $1" 2>/dev/null; }
-# Also for an older Lua: bench/redis_lua.lua loads it all the same.
+# Also accepts a file of Lua 5.3, as bench/redis_lua.lua does.
 has_file_of_lua() { has "$LUA" && "$LUA" -e "
   local path = package.path .. ';' .. package.path:gsub('5%.4', '5.3')
   for place in path:gmatch('[^;]+') do
@@ -131,11 +132,11 @@ root=yes sudo=
 if [ "$(id -u)" != 0 ]; then
   if has sudo; then sudo=sudo; else root=; fi
 fi
-# Another apt-get may be at work, also another run of this: wait for it.
+# The timeout waits for another apt-get, or for another run of this script.
 apt() { $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=600 "$@" </dev/null; }
 known() { for package; do apt-cache show "$package" >/dev/null 2>&1 || return; done; }
 install_packages() { apt install --no-install-recommends "$@"; }
-# The lists of a fresh machine are empty, those of an old one may name versions that are gone.
+# A fresh machine has no package lists, and old lists may name versions that are gone.
 install_all() { known "$@" && install_packages "$@" || { apt update && install_packages "$@"; }; }
 
 if [ -n "${packages# }" ]; then
@@ -156,7 +157,7 @@ if [ -n "${packages# }" ]; then
   }
 fi
 
-# One by one: where one cannot be had, the others may.
+# Installs optional packages one by one, so that one failure does not prevent the others.
 for package in $wanted; do
   echo "Installing what is wanted, by apt-get: $package"
   { has apt-get && [ -n "$root" ] && install_all "$package" >/dev/null; } || echo "  it cannot be had; going on without"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# valgrind.sh SPEC...: runs specs under valgrind; an error, or memory that nobody can reach any more, fails.
+# valgrind.sh SPEC...: runs specs under valgrind. Fails at an error or at unreachable memory.
 cd "$(dirname "$0")/.." || exit
 . tools/env.sh
 exec valgrind --quiet --leak-check=full --errors-for-leak-kinds=definite,indirect --show-leak-kinds=definite,indirect \

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- with_server.lua COMMAND...: runs a command beside a redis-server of its own, whose address it finds
--- in REDIS_URL (TCP) and REDIS_UNIX_URL. The server ends with the command, however that ends.
+-- with_server.lua COMMAND...: starts a redis-server, runs a command with its address in REDIS_URL (TCP) and
+-- REDIS_UNIX_URL, and stops the server afterwards, also when the command fails.
 
 local uv = require "luv"
 local server = require "spec.support.server"

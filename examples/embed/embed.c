@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A program that has Lua and libuv of its own, and lets scripts talk to Redis in between: two
- * threads, each with a loop that it runs itself, each loop with two Lua states. `embed SCRIPT` runs
- * the script in all four. */
+/* A program that embeds Lua and libuv, with scripts that use redio. It has two threads. Each runs a
+ * loop of its own for two Lua states. `embed SCRIPT` runs the script in all four states. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -18,7 +17,7 @@ typedef struct worker {
   uv_thread_t thread;
   const char *script;
   int number;
-  int running; /* its loop, so that whoever calls is called from there */
+  int running; /* true while the thread runs its loop */
   int failed;
 } worker;
 
@@ -28,8 +27,8 @@ static int in_loop(lua_State *L) {
   return 1;
 }
 
-/* Tells redio when the loop runs, for luv only knows of what it runs itself. Outside of coroutines
- * nothing may wait then, and redio says so instead of running the loop within itself. */
+/* Tells redio when the loop runs, since luv knows only about loops that it runs itself. Then code
+ * outside of coroutines cannot wait, and redio raises an error instead of running it again. */
 static int set_in_loop(lua_State *L, worker *w) {
   int failed = luaL_loadstring(L, "require 'redio.transport.luv'.in_loop = ...");
   if (failed)
@@ -52,16 +51,16 @@ static lua_State *new_state(uv_loop_t *loop) {
     exit(1);
   }
   luaL_openlibs(L);
-  luv_set_loop(L, loop); /* before luv is opened, or it makes a loop of its own */
+  luv_set_loop(L, loop); /* must come before luaopen_luv, which else makes a loop of its own */
   lua_getglobal(L, "package");
   lua_getfield(L, -1, "preload");
-  lua_pushcfunction(L, luaopen_luv); /* ours, rather than one that lies on Lua's search path */
+  lua_pushcfunction(L, luaopen_luv); /* the linked luv, not another one on Lua's search path */
   lua_setfield(L, -2, "luv");
   lua_pop(L, 2);
   return L;
 }
 
-/* Starts the script, which leaves its work to the loop. Returns 0 when it could. */
+/* Starts the script, which goes on in the loop. Returns 0 on success. */
 static int start(lua_State *L, worker *w, int state) {
   int failed = set_in_loop(L, w) || luaL_loadfile(L, w->script);
   if (!failed) {
@@ -73,7 +72,7 @@ static int start(lua_State *L, worker *w, int state) {
   return failed;
 }
 
-/* luv's own handles must be closed before the states are: it calls them back when they are. */
+/* Closes luv's handles, which must happen before the states are closed: their callbacks run Lua. */
 static void close_handle(uv_handle_t *handle, void *arg) {
   (void)arg;
   if (!uv_is_closing(handle))
@@ -89,7 +88,7 @@ static void work(void *arg) {
     states[i] = new_state(&loop);
     w->failed |= start(states[i], w, i + 1);
   }
-  run(w, &loop); /* until no state has anything left to wait for */
+  run(w, &loop); /* returns when no state has anything left to wait for */
   uv_walk(&loop, close_handle, NULL);
   run(w, &loop);
   for (int i = 0; i < STATES; i++)

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What examples/embed runs in each of its Lua states: the loop is the program's, so all waiting is done in tasks.
+-- The script that examples/embed runs in each of its Lua states. The program runs the loop, so all waiting happens in
+-- tasks.
 
 local redio = require "redio"
 

@@ -2,17 +2,11 @@
 -- A client: one shared connection that all its coroutines pipeline into, a pool of private ones, and its settings.
 
 local arg_check = require "redio.base.arg_check"
-local backoff = require "redio.endpoint.backoff"
-local connection = require "redio.connection.loop"
 local decode = require "redio.command.decode"
-local errors = require "redio.base.errors"
 local handle = require "redio.chain.handle"
-local host_pool = require "redio.endpoint.host_pool"
 local lock = require "redio.recipe.lock"
 local lua_version = require "redio.base.lua_version"
 local monitor = require "redio.receive.monitor"
-local pool = require "redio.endpoint.pool"
-local pull_shared = require "redio.connection.timer"
 local receiver = require "redio.receive.receiver"
 local scan = require "redio.recipe.scan"
 local script = require "redio.recipe.script"
@@ -20,10 +14,9 @@ local settings_of = require "redio.settings"
 local shared_client = require "redio.shared_client"
 local task = require "redio.task"
 local tls_socket = require "redio.connection.tls_socket"
+local topology = require "redio.topology"
 local transaction = require "redio.recipe.transaction"
 local transports = require "redio.transport"
-
-local isyieldable = task.can_wait
 
 local M = {}
 
@@ -43,7 +36,18 @@ function metatable:__tostring()
     self.closed and ", closed" or "")
 end
 
--- A client of its own, for whatever calls the caller.
+-- The functions that arguments and results of JSON take.
+local function json_of(settings)
+  local json = settings.json or decode.json
+  return json.encode or decode.json.encode, json.decode or decode.json.decode
+end
+
+-- Whether core.send may submit a chain to the shared connection.
+local function is_usual(settings)
+  return settings.multiplex and settings.decode == "none"
+end
+
+-- A client that shares nothing with another. Errors are at the line that called M.new.
 local function make(url, opts)
   local settings = settings_of.resolve(url, opts, 4)
   local transport = settings.transport or transports.default()
@@ -53,36 +57,20 @@ local function make(url, opts)
     local ok, why = tls_socket.load()
     if not ok then error(why, 3) end
   end
-  local json = settings.json or decode.json
-  local self = setmetatable({
-    false, -- for core.send: the core of the shared connection while it is ready
-    false, -- and its waiters
-    settings = settings,
-    transport = transport,
-    json_encode = json.encode or decode.json.encode,
-    json_decode = json.decode or decode.json.decode,
-    closed = false,
-    reconnects = 0,
-    _shared = nil,
-    _always_slow = not settings.multiplex or settings.decode ~= "none" or transport.pulls,
-  }, metatable)
-  self._on_connect = settings.on_connect and function(conn)
-    return self:_greet(conn)
-  end
-  self._backoff = backoff.new(settings.retry, self.transport)
-  self._pool = (transport.pulls and host_pool or pool).new(settings, self.transport, {
-    on_connect = self._on_connect,
-    on_lost = function(conn)
-      self:_count_loss(conn)
+  local self = setmetatable({ false, false, settings = settings, transport = transport, closed = false }, metatable)
+  self.json_encode, self.json_decode = json_of(settings)
+  local on_connect = settings.on_connect
+  self.topology = topology.new(settings, transport, {
+    on_connect = on_connect and function(conn)
+      handle.greet(self, conn, on_connect)
     end,
-    delay = function()
-      return self._backoff:delay()
+    on_shared = is_usual(settings) and function(conn)
+      self[1] = conn and not self.closed and conn.core or false
+      if conn then self[2] = conn.waiters end
     end,
   })
   return self
 end
-
-local is_shared = transports.tasks() ~= nil -- (see shared_client.lua)
 
 --- A client. No I/O until it is used.
 ---@param url string? see docs/reference.md; nil is redis://localhost:6379/0
@@ -91,86 +79,16 @@ local is_shared = transports.tasks() ~= nil -- (see shared_client.lua)
 --- Raises at once, naming it, when the URL or an option is wrong.
 function M.new(...)
   local url, opts = ...
-  if not is_shared then return (make(url, opts)) end
+  if not shared_client.is_usual then return (make(url, opts)) end
   if url == nil and select("#", ...) > 0 then shared_client.check_url(opts) end
   local key = shared_client.key(url, opts)
-  local root = key and shared_client.find(key)
-  if not root then
-    root = make(url, opts)
-    if not root.transport.pulls then return root end
-    shared_client.share(key, root)
+  local original = shared_client.find(key)
+  if not original then
+    original = make(url, opts)
+    if not original.topology.is_common then return original end
+    shared_client.keep(key, original)
   end
-  return shared_client.of(root)
-end
-
--- The user's on_connect, with a handle on the new connection.
-function Client:_greet(conn)
-  local greeter = handle.on(self, conn)
-  local ok, err = pcall(self.settings.on_connect, greeter)
-  local is_plain = greeter:_detach()
-  if not ok then error(err, 0) end
-  if is_plain then return end
-  error(errors.new("ConnectionError", "on_connect has left a MULTI or a WATCH open, replies turned off, or QUIT: "
-    .. "every chain on this connection would suffer from it", { address = conn.address, permanent = true }), 0)
-end
-
-function Client:_count_loss(conn)
-  self._backoff:failed(conn)
-  if conn.was_ready and not errors.is(conn.lost, "ConnectionForcedCloseError") then
-    self.reconnects = self.reconnects + 1
-  end
-end
-
-function Client:_closed_error()
-  return errors.new("PoolClosedError", "the client is closed", { address = self.settings.address, sent = "no" })
-end
-
--- The next chain takes a new shared connection; this one, if it still is the shared one, closes when what is in flight
--- is in.
-function Client:_leave_shared(conn)
-  if self._shared ~= conn then return end
-  self._shared, self[1] = nil, false
-  conn:retire()
-end
-
-function Client:_shared_hooks()
-  return {
-    on_connect = self._on_connect,
-    on_ready = function(ready)
-      self[1], self[2] = not self._always_slow and not self.closed and ready.core, ready.waiters
-    end,
-    on_lost = function(lost)
-      if self._shared == lost then self._shared, self[1] = nil, false end
-      self:_count_loss(lost)
-    end,
-  }
-end
-
--- Where a socket is its request's: the shared connection while it is ready, else one of `from`. The shared one is worth
--- having where others are at work, if it is not for one request alone.
-function Client:_pull_connection(from)
-  local conn = self._shared
-  if conn and conn.ready then return conn end
-  if not conn and from:outlives_request() and from:is_busy() then
-    conn = pull_shared.new(self.settings, self.transport, self:_shared_hooks(), from.stock.new_options)
-    if conn:open(self._backoff:delay()) then self._shared = conn end
-  end
-  return from:acquire()
-end
-
--- The shared connection, ready; opened when there is none.
-function Client:_shared_connection()
-  if self.closed then return nil, self:_closed_error() end
-  local conn = self._shared
-  if not conn then
-    conn = connection.new(self.settings, self.transport, self:_shared_hooks())
-    self._shared = conn
-    self._pool:warm()
-    conn:open(self._backoff:delay())
-  end
-  local ready, err = conn:wait_ready()
-  if not ready then return nil, err end
-  return conn
+  return shared_client.copy(original)
 end
 
 --- A handle with a private connection that does not reconnect, until it is closed.
@@ -250,81 +168,38 @@ end
 ---@return table stats connections, idle, waiting (callers without one), in_flight (chains), queued_bytes, reconnects,
 --- receivers (connections of receivers and monitors, which are not among the others)
 function Client:stats()
-  local connections, idle, waiting = self._pool:counts()
-  local stats = { connections = connections, idle = idle, waiting = waiting, in_flight = 0, queued_bytes = 0,
-    reconnects = self.reconnects, receivers = self._pool:count_receivers() }
-  local function add(conn)
-    local in_flight, bytes = conn:load()
-    stats.in_flight = stats.in_flight + in_flight
-    stats.queued_bytes = stats.queued_bytes + bytes
-  end
-  self._pool:each(add, true)
-  local shared = self._shared
-  if shared then
-    add(shared)
-    stats.connections = stats.connections + 1
-    if shared:load() == 0 then stats.idle = stats.idle + 1 end
-    stats.waiting = stats.waiting + shared:waiting_to_open()
-  end
+  local stats = { connections = 0, idle = 0, waiting = 0, in_flight = 0, queued_bytes = 0, reconnects = 0,
+    receivers = 0 }
+  self.topology:each(function(endpoint)
+    endpoint:add_stats(stats)
+  end)
   return stats
 end
 
---- Closes connections: the idle ones with `{idle = true}`, else all, with whatever is in flight on them. The
---- client stays usable.
+--- Closes connections: the idle ones with `{idle = true}`, else all, with the chains in flight on them. Where clients
+--- share connections, those that others use are left alone. The client stays usable.
 ---@param opts table?
 function Client:disconnect(opts)
-  self._pool:close_idle()
-  local shared = self._shared
-  if opts and opts.idle then
-    if shared and shared.ready and shared:load() == 0 then shared:close() end
-  else
-    if shared then shared:close() end
-    self._pool:each(function(conn)
-      conn:close()
-    end)
-  end
+  self.topology:each(function(endpoint)
+    endpoint:disconnect(self, opts and opts.idle)
+  end)
   self.transport.flush()
 end
 
-local function in_flight(self)
-  local count = 0
-  if self._shared then count = self._shared:load() end
-  self._pool:each(function(conn)
-    if not conn.hold then count = count + (conn:load()) end
-  end)
-  return count
-end
-
-local function pause(transport, seconds)
-  local waiter = {}
-  transport.start_timer(seconds, function()
-    task.wake(waiter)
-  end)
-  task.wait(waiter)
-end
-
--- Waits until nothing is in flight, for so many seconds.
-local function drain(self, seconds)
-  local transport = self.transport
-  local deadline = transport.now() + seconds
-  while in_flight(self) > 0 and transport.now() < deadline do
-    pause(transport, math.min(0.005, seconds))
-  end
-end
-
---- Stops new work, lets what is in flight finish within `drain` seconds, and closes everything. Again: does nothing.
+--- Stops new work, lets chains in flight finish within `drain` seconds, and closes its connections. Where clients share
+--- connections, those that others use are left alone. Again: does nothing.
 ---@param opts table? drain: seconds, default 1
 function Client:close(opts)
   local seconds = opts and opts.drain or 1
   arg_check.seconds_option(seconds, "drain", 2)
   if self.closed then return end
-  if not isyieldable() and not self.transport.in_loop() and in_flight(self) > 0 and seconds > 0 then
+  local can_wait = task.can_wait()
+  if not can_wait and not self.transport.in_loop() and seconds > 0 and self.topology:in_flight(self) > 0 then
     return task.block(self.transport, self.close, self, opts)
   end
   self.closed, self[1] = true, false
-  self._pool:stop()
-  if isyieldable() and seconds > 0 then drain(self, seconds) end
-  self:disconnect()
+  self.topology:close(self, can_wait and seconds or 0)
+  self.transport.flush()
 end
 
 metatable.__close = function(self)

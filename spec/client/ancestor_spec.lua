@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The README of the ancestor (redio for Python and Trio), translated line by line: redio for Lua gives
--- the ancestor's answers. Comments quote the Python.
+-- The README of the ancestor (redio for Python and Trio), translated line by line. redio for Lua gives the same
+-- answers. The comments quote the Python.
 
 local redio = require "redio"
 local server = require "spec.support.server"

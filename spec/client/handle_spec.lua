@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What a handle does: queue, await, answer. Contract: docs, "Handle" and "Values".
+-- Handles: queueing, awaiting, results. Contract: docs, "Handle" and "Values".
 
 local redio = require "redio"
 local server = require "spec.support.server"

@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: MIT
--- Every kind of wait, by ten thousand at once, ends in a time that grows with their number, and not with its square:
--- cancelled in any order, out of time, or because the client is closed.
+-- Ten thousand waits of each kind end in a time that grows with their number, and not with its square. They end by a
+-- cancel in any order, by a deadline, or by the close of their client.
+--
+-- Slow: tools/test.sh starts it first.
 
 local redio = require "redio"
 local check = require "spec.support.check"

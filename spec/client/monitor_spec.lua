@@ -1,14 +1,14 @@
 -- SPDX-License-Identifier: MIT
--- Monitors: what the server executes, line by line. (What waits on one, and what becomes of one that is dropped:
--- spec/regress/receiver_*.)
+-- Monitors: the commands that the server executes, line by line. (Waits on a monitor, and a dropped one:
+-- regress/receiver_*_spec.lua.)
 
 local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 describe("A monitor", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local worker
 
   before_each(function()

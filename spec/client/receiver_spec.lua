@@ -237,7 +237,7 @@ for _, protocol in ipairs { 2, 3 } do
         end)
         with(redis:pubsub(name "a"):connect(), function(receiver)
           publish("a", "last")
-          receiver:subscribe(name "b"):connect() -- what is confirmed stands behind that message
+          receiver:subscribe(name "b"):connect() -- the confirmation is behind that message
           receiver:unsubscribe()
           local got = {}
           for message in receiver do

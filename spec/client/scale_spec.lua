@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Long chains and long lists stay right, and stay linear in time.
+-- Long chains and long lists stay right, and take a time that is linear in their length.
 
 local uv = require "luv"
 local redio = require "redio"

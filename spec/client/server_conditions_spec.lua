@@ -1,16 +1,16 @@
 -- SPDX-License-Identifier: MIT
--- What the server says, and what redio does: one test for each condition, with a real server in that
--- condition wherever one can be brought into it.
+-- Answers of a server in a special condition, and how redio handles them. One test for each condition, with a real
+-- server in it where that is possible.
 
 local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local QUICKLY = { max = 3, base = 0.001, cap = 0.005 }
 
 describe("When the server", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()
@@ -139,7 +139,7 @@ describe("When the server", function()
     end)
   end)
 
-  it("runs a script that does not end: BusyError for everyone else, until it is killed", function()
+  it("runs a script that does not end: BusyError for all others, until it is killed", function()
     local one = it_needs:server { "busy-reply-threshold 20" }
     local redis = it_needs:client(one.url, { retry = false })
     local other = it_needs:client(one.url, { retry = false })
@@ -179,7 +179,7 @@ describe("When the server", function()
       local err = check.raises("ReadOnlyError", function() redis():set("k", 1):await() end)
       assert.are.equal("yes", err.sent)
       assert.are_not.equal(id, (redis():client_id():await()))
-      -- what was in flight beside it is not disturbed
+      -- a chain in flight beside it is not disturbed
       local reading = redio.spawn(function() return redis():call("DEBUG", "SLEEP", "0.05"):echo "beside":await() end)
       redio.sleep(0)
       check.raises("ReadOnlyError", function() redis():set("k", 1):await() end)

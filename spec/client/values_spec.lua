@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What travels to Redis and back, under RESP2 and RESP3. Contract: docs, "Values".
+-- Arguments and results, under RESP2 and RESP3. Contract: docs, "Values".
 
 local redio = require "redio"
 local cjson = require "cjson"

@@ -1,12 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- Every kind of wait ends in every way that is not the awaited one: the coroutine is closed (Lua 5.4), or a stranger
--- resumes it. Then nothing of it is left, and others get their own replies.
+-- Each kind of wait ends in the ways that are not the awaited one: the coroutine is closed (Lua 5.4), or foreign code
+-- resumes it. Nothing of the wait is left then, and other waits get their own replies.
 
 local redio = require "redio"
 local check = require "spec.support.check"
 local process = require "spec.support.process"
 local server = require "spec.support.server"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local PREFIX = "spec:park:"
 local MOST = 2 -- connections of the pool
@@ -153,7 +153,7 @@ local waits = {
 }
 
 describe("A coroutine that waits for", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local shared
 
   setup(function()
@@ -173,7 +173,7 @@ describe("A coroutine that waits for", function()
     it_needs:clear()
   end)
 
-  -- Everybody's reply is his own, on the shared connection and on as many private ones as there may be.
+  -- Each reply reaches its own caller, on the shared connection and on as many private ones as there may be.
   local function works(redis)
     local tasks = {}
     for i = 1, 20 do
@@ -232,7 +232,7 @@ describe("A coroutine that waits for", function()
       interfere_with(wait, function(co) assert.is_true(close_coroutine(co)) end, seconds)
     end)
 
-    it(name .. ": resumed by a stranger", function()
+    it(name .. ": resumed by foreign code", function()
       interfere_with(wait, function(co)
         local ok, err = coroutine.resume(co, "not yours")
         assert.is_false(ok)
@@ -321,7 +321,7 @@ describe("A coroutine that waits for", function()
     end)
   end)
 
-  it("a task whose coroutine a stranger resumes: what awaits it is told", function()
+  it("a task with a coroutine that foreign code resumes: each await of it is told", function()
     check.within(5, function()
       local co
       local task = redio.spawn(function()
@@ -338,7 +338,7 @@ describe("A coroutine that waits for", function()
 
   for what, interfere in pairs {
     ["closed"] = function(co) if close_coroutine then close_coroutine(co) end end,
-    ["resumed by a stranger"] = function(co) coroutine.resume(co) end,
+    ["resumed by foreign code"] = function(co) coroutine.resume(co) end,
   } do
     it("on_connect to end, which is " .. what .. ": the connection is given up", function()
       if what == "closed" and not close_coroutine then return pending "there is no coroutine.close" end

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Chains over one connection to a model of a server that answers each command with its number:
- * every chain finishes exactly once, in the order of submission, with its own replies, whatever is
- * dropped and however the bytes are cut, until the connection is lost. A chain that is dropped
- * before it was sent does not count from then on, and leaves no trace in the output; a lost one can
- * be had back as it was, if it was kept.
+/* Chains over one connection to a model of a server that answers each command with its number.
+ * Every chain finishes exactly once, in the order of submission and with its own replies, until the
+ * connection is lost, whichever chains are dropped and however the bytes are split. A chain that is
+ * dropped unsent no longer counts and leaves no trace in the output. A lost chain that was kept can
+ * be recovered unchanged.
  *
  * Input: choices. */
 #include "connection.h"
@@ -12,7 +12,7 @@
 #include "steps.h"
 #include "token.h"
 
-/* For a byte of the input. Usually 290 at most: one is enough for up to eight commands, which are
+/* For a byte of the input, usually 290 at most: a byte can stand for eight commands, which are
  * queued, submitted, answered and kept for another try. */
 enum { STEPS = 800 };
 
@@ -33,8 +33,8 @@ typedef struct model_chain {
   uint32_t slot;
   span out, answers; /* in `out` and `unsent` of the model, until it is sent */
   int first_ref, refs;
-  char *said;   /* its bytes */
-  size_t bytes; /* with those of its pieces */
+  char *said;   /* its bytes, without pieces */
+  size_t bytes; /* their number, with pieces */
   int kept, readonly;
   int dropped, cut, finished, turn;
   int replies;
@@ -50,9 +50,9 @@ typedef struct model {
   int turn, refs;
   int cuts;         /* chains that were dropped and are not cut out yet */
   size_t queued;    /* bytes to be sent */
-  redio_buf out;    /* what the connection's output should be */
-  redio_buf unsent; /* what the server will say once it has the output */
-  redio_buf wire;   /* what it says */
+  redio_buf out;    /* the expected output of the connection */
+  redio_buf unsent; /* the replies to `out` */
+  redio_buf wire;   /* the replies to output that was sent */
   unsigned char in_use[MOST_CHAINS];
 } model;
 
@@ -79,7 +79,7 @@ static void queue(redio_pipeline *p, uint32_t flags, const char *shape, uint32_t
   size_t len = (size_t)sprintf(text, "%u", (unsigned)number);
   REQUIRE(!redio_pipeline_refuses(p, c));
   REQUIRE(!redio_pipeline_open(p, c, 1));
-  if (number % 5 == 0) /* (nothing looks at the bytes of a piece) */
+  if (number % 5 == 0) /* the bytes of a piece are never read */
     REQUIRE(!redio_pipeline_piece(p, text, number % 3, 7));
   else
     REQUIRE(!redio_pipeline_arg(p, text, len));
@@ -199,7 +199,7 @@ static void cut_span(redio_buf *b, span s) {
   b->tail -= s.len;
 }
 
-/* As if that chain, which was not sent, had never been submitted. */
+/* Makes the model forget an unsent chain. */
 static void forget(model *m, int which) {
   const model_chain gone = m->chains[which];
   int i;
@@ -215,7 +215,7 @@ static void forget(model *m, int which) {
   }
 }
 
-/* The refs that were given back are those of the chains that were cut, each once. */
+/* The spare refs are those of the cut chains, each once. */
 static void check_refs(model *m, size_t pieces) {
   redio_pieces *list = &m->c.pieces;
   int i, expected = 0;
@@ -247,7 +247,7 @@ static void tidy(model *m) {
   m->cuts = 0;
 }
 
-/* Chains that come after another are found from there, whether it is still there or not. */
+/* The chain behind another is found, also when that other one has gone. */
 static void check_after(const model *m) {
   uint32_t slot = redio_connection_after(&m->c, m->c.last_sent, m->c.last_sent_number);
   int i = m->first;
@@ -325,7 +325,7 @@ static void finish(model *m) {
   redio_connection_pop(&m->c);
 }
 
-/* As lconnection_next does it, without Lua. */
+/* As redio_push_next does it, without Lua. */
 static void take_replies(model *m) {
   while (redio_decoder_next(&m->c.decoder) == REDIO_VALUE) {
     redio_chain *c = redio_connection_first(&m->c);
@@ -354,7 +354,7 @@ static void receive(choices *in, model *m) {
   take_replies(m);
 }
 
-/* Every step of the state table beside a plain statement of it. */
+/* Takes a step, and compares the table of states with a plain statement of it. */
 static void happen(choices *in, model *m) {
   redio_event event = (redio_event)pick(in, REDIO_LOSE + 1);
   redio_state before = m->c.state, after = before;
@@ -371,7 +371,7 @@ static void happen(choices *in, model *m) {
                        (event == REDIO_DRAIN && before == REDIO_DRAINING)));
 }
 
-/* The first chain's commands once more, with what they expect. */
+/* Recovers the first chain's commands, with their expected replies. */
 static void recover(model *m) {
   const model_chain *chain = m->chains + m->first;
   int i, was_sent = chain->turn != m->turn;

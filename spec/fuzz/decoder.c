@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Bytes of a server, whole and in pieces: both ways the same replies, the same end and the same
- * words for it, and the reader of tokens never leaves the reply.
+/* Bytes of a server, whole and in pieces. Both ways give the same replies and the same error, and
+ * the reader of tokens never leaves the reply.
  *
  * Input: a byte for the limits, one for the pieces, the server's bytes. */
 #include "decoder.h"
@@ -8,8 +8,8 @@
 #include "steps.h"
 #include "token.h"
 
-/* For a byte of the input, which is decoded whole and in pieces. Usually 150 at most: one byte at a
- * time, an unfinished number of up to 20 digits is read again with each; digits of a double are
+/* For a byte of the input, which is decoded whole and in pieces, usually 150 at most. An unfinished
+ * number of up to 20 digits is read again with each piece, and the digits of a double are
  * multiplied. The rest is room for inputs that no run has met. */
 enum { STEPS = 400 };
 
@@ -39,7 +39,7 @@ static void mix_token(outcome *o, const redio_token *t) {
     mix_number(o, t->count);
 }
 
-/* Walks one reply in a copy of just its size, so that a step outside of it is noticed. */
+/* Walks one reply in a copy of exactly its size, so that a read outside of it is detected. */
 static void walk(outcome *o, const char *reply, size_t len) {
   char *copy = malloc(len);
   const char *p = copy, *end = copy + len;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* A mutator that knows where values begin and end: one value of a reply is replaced by another one
- * of it. Where that is one around it, what nests nests once more, and by the same means again: no
- * mutator of bytes, for which each level is a matter of luck, comes as deep in as many runs.
+/* A mutator of values: it replaces one value of a reply with another one of it. When the other one
+ * contains the first, the reply nests one level deeper, and so on. A mutator of bytes needs luck
+ * for each level and does not get as deep in as many runs.
  *
- * For targets whose input is two bytes of choices and a server's bytes. */
+ * The input of the target must be two bytes of choices and a server's bytes. */
 #include "decoder.h"
 #include "fuzz.h"
 #include "token.h"
@@ -22,7 +22,7 @@ typedef struct values {
   unsigned count;
 } values;
 
-/* Notes the value at p and those in it; returns where it ends. */
+/* Adds the value at p and the values in it to the list; returns its end. */
 static const char *collect(values *v, const char *p) {
   unsigned at = v->count < MOST_VALUES ? v->count++ : MOST_VALUES - 1;
   const char *from = p;

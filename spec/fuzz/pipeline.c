@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Commands into a pipeline, beside a model of it: what goes out decodes to the same arguments, and
- * the replies that it expects are those of a model of the server, MULTI and CLIENT REPLY included.
+/* Commands into a pipeline, beside a model of it. The output decodes to the same arguments, and the
+ * expected replies are those of a model of the server, MULTI and CLIENT REPLY included. Some
+ * commands take the fast path.
  *
  * Input: choices. */
 #include "pipeline.h"
@@ -31,7 +32,7 @@ static const struct {
 
 static const char *const reply_words[] = {"ON", "off", "Skip", "never", NULL};
 
-/* For a byte of the input and for eight that are copied. Usually 11 at most. */
+/* For a byte of the input and for eight that are copied, usually 11 at most. */
 enum { STEPS = 60 };
 
 enum { MOST = 64, MOST_ARGS = 6 };
@@ -77,7 +78,7 @@ static redio_command *command_of(words *w, int kind) {
   return c;
 }
 
-/* The server's side: does this command bring a reply now? Says what becomes of the session. */
+/* The server's side: changes the session; returns 1 when the command is answered. */
 static int serve(session *s, const model_command *m) {
   int answered = !s->muted && !s->skip, skipped = s->skip;
   s->skip = 0;
@@ -118,7 +119,7 @@ static int is_refused(const session *s, int kind) {
   return kind == EXEC || kind == DISCARD;
 }
 
-/* Everything that is queued as one piece of bytes. */
+/* Feeds all complete commands, with their pieces, to the decoder. */
 static void gather(const redio_pipeline *p, redio_decoder *d) {
   size_t i, at = 0;
   for (i = 0; i < p->closed_pieces; i++) {
@@ -211,17 +212,37 @@ static void choose_arguments(choices *in, model_command *m) {
   }
 }
 
-/* 0 when it was left unfinished, as happens at an argument that cannot be sent. */
+/* Writes a command by the fast path, as the binding does; returns 0 when it does not take it. */
+static int write_plain(redio_pipeline *p, const redio_command *c, const model_command *m) {
+  redio_arg args[MOST_ARGS];
+  size_t bytes = 0;
+  int i, status;
+  for (i = 0; i < m->count; i++) {
+    if (m->lens[i] >= REDIO_PIECE_MIN)
+      return 0;
+    args[i].s = m->args[i];
+    args[i].len = m->lens[i];
+    bytes += m->lens[i];
+  }
+  steps_allow(bytes / 8); /* for the copy */
+  status = redio_pipeline_plain(p, c, args, (unsigned)m->count, bytes);
+  REQUIRE(status >= 0);
+  return status == 0;
+}
+
+/* Returns 0 when the command was left unfinished, as happens at an argument that cannot be sent. */
 static int write_command(choices *in, redio_pipeline *p, const redio_command *c,
                          const model_command *m) {
   int i, leave = pick(in, 16) == 1;
+  if (pick(in, 2) && write_plain(p, c, m))
+    return 1;
   REQUIRE(redio_pipeline_open(p, c, (unsigned)m->count) == 0);
   for (i = 0; i < m->count; i++) {
     int failed = m->lens[i] >= REDIO_PIECE_MIN || m->lens[i] == 3
                      ? redio_pipeline_piece(p, m->args[i], m->lens[i], i)
                      : redio_pipeline_arg(p, m->args[i], m->lens[i]);
     REQUIRE(failed == 0);
-    steps_allow(m->lens[i] / 8); /* they are copied, no more */
+    steps_allow(m->lens[i] / 8); /* for the copy */
   }
   if (leave)
     return 0;
@@ -239,14 +260,14 @@ static void add_command(choices *in, redio_pipeline *p, model *m) {
   REQUIRE((redio_pipeline_refuses(p, c) != NULL) == is_refused(&m->after, mc->kind));
   if (m->count == MOST - 1 || m->after.queued_count == 4096 || is_refused(&m->after, mc->kind))
     return;
-  p->pieces.count = p->closed_pieces; /* as the binding does: what was left has no refs any more */
+  p->pieces.count = p->closed_pieces; /* as the binding does: unfinished pieces have no refs */
   if (!write_command(in, p, c, mc))
     return;
   serve(&m->after, mc);
   m->count++;
 }
 
-/* MULTI in front, where the binding allows it. */
+/* Puts MULTI in front where the binding allows it. */
 static void wrap(redio_pipeline *p, model *m) {
   const uint32_t own = REDIO_MULTI | REDIO_EXEC | REDIO_DISCARD | REDIO_WATCH | REDIO_NOMULTI |
                        REDIO_MUTE | REDIO_SILENT;

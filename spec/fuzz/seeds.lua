@@ -21,7 +21,7 @@ end
 -- Typical replies, for each shape.
 local flat = "*4\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\nb\r\n$3\r\n2.5\r\n"
 local nested = "*2\r\n*2\r\n$1\r\na\r\n$1\r\n1\r\n*2\r\n$1\r\nb\r\n*2\r\n+x\r\n:1\r\n"
--- Maps within maps whose keys no table can have, with some elements too many behind them for deeper ones.
+-- Maps within maps, with keys that a table cannot have, and with some elements too many behind them for deeper ones.
 local rest = (":1\r\n"):rep(8)
 local odd = {
   key = ("%1\r\n"):rep(3) .. rest,

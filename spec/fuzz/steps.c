@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Compiled without any instrumentation; see tools/fuzz.sh. */
+/* Compiled without instrumentation: see tools/fuzz.sh. */
 #include "steps.h"
 
 #include <stdint.h>
@@ -13,12 +13,12 @@ static int is_counting;
 static unsigned long long taken, bytes;
 static unsigned per_byte;
 
-/* One for each number of steps for a byte: libFuzzer takes what is set here for coverage, so that
- * it goes on from an input that takes longer than all before it. */
+/* One for each number of steps for a byte. libFuzzer counts them as coverage, so it goes on from an
+ * input that takes longer than all before it. */
 enum { COUNTERS = 1024, COUNTERS_A_STEP = 4 };
 __attribute__((used, section("__libfuzzer_extra_counters"))) static uint8_t counters[COUNTERS];
 
-/* The most that one input used. */
+/* The most steps for a byte of one input. */
 static double most;
 static int is_reported;
 
@@ -66,12 +66,11 @@ void steps_end(void) {
     atexit(report);
 }
 
-/* libFuzzer has a function of this name, which is not called here: the linker takes this one
- * (--wrap). */
+/* Replaces libFuzzer's function of this name (the linker's --wrap). */
 void __wrap___sanitizer_cov_trace_pc(void);
 void __wrap___sanitizer_cov_trace_pc(void) { take(1); }
 
-/* In the code under test these are memcpy and so on. */
+/* memcpy and so on of the code under test. */
 void *steps_memcpy(void *to, const void *from, size_t n);
 void *steps_memmove(void *to, const void *from, size_t n);
 void *steps_memchr(const void *s, int c, size_t n);

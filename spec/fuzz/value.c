@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Any reply by any shape, in any mode, to a Lua value: it is read to its end, one value at most is
- * left, and a second time gives as much.
+/* Any reply by any shape, in any mode, to a Lua value. The reply is read to its end, at most one
+ * value is left on the stack, and building it a second time gives as much.
  *
  * Input: shape, mode, the server's bytes. */
 #include <lauxlib.h>
@@ -9,15 +9,14 @@
 
 #include "decoder.h"
 #include "fuzz.h"
-#include "lbind.h"
 #include "lvalue.h"
 #include "steps.h"
 
 int luaopen_redio_core(lua_State *L);
 
-/* For a byte of the reply, built once. Usually 45 at most, of short doubles, errors and empty
- * aggregates, each of which is some calls of Lua; a double of 800 digits takes up to 80, and twice
- * that where a look ahead has read it, too. */
+/* For a byte of the reply, built once, usually 45 at most: short doubles, errors and empty
+ * aggregates take some calls of Lua each. A double of 800 digits takes up to 80, and twice that
+ * when a look ahead has read it, too. */
 enum { STEPS = 200 };
 
 enum { ERRORS = 1, PLACES, BASE = PLACES };
@@ -69,6 +68,13 @@ static int build_reply(lua_State *L, const redio_decoder *d, unsigned shape, uns
   return count;
 }
 
+static unsigned count_shapes(void) {
+  unsigned n = 0;
+  while (redio_shapes[n])
+    n++;
+  return n;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static lua_State *L;
   redio_limits limits = redio_default_limits;
@@ -81,9 +87,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     lua_pushcfunction(L, luaopen_redio_core);
     lua_call(L, 0, 0);
   }
-  shape = data[0] % redio_shape_count;
+  shape = data[0] % count_shapes();
   mode = data[1];
-  limits.max_elements = 4096; /* for each, a table may be made in advance */
+  limits.max_elements = 4096; /* tables for so many are made in advance */
   limits.max_depth = mode & 0x80 ? 10000 : 128;
   redio_decoder_init(&d, &limits);
   redio_decoder_feed(&d, (const char *)data + 2, size - 2);

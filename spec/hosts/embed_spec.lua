@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- examples/embed: a program with Lua states and loops of its own, in two threads. And what a library must not do that
--- is to be loaded by any host: bring a libuv, or a Lua.
+-- examples/embed: a program with Lua states and loops of its own, in two threads. And a library for any host must not
+-- bring a libuv or a Lua.
 
 local child = require "spec.support.child"
 local compile = require "spec.support.compile"

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- redio in Luvit, which nobody packages: spec/support/luvit.lua has what makes it special.
+-- redio in Luvit. No distribution packages it, so that spec/support/luvit.lua rebuilds its special surroundings.
 
 local child = require "spec.support.child"
 local compile = require "spec.support.compile"

@@ -1,12 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- redio in Neovim: LuaJIT, a luv of its own, and a loop that it runs itself, of which luv does not know.
+-- redio in Neovim: LuaJIT, a luv of its own, and a loop that Neovim runs without luv's knowledge.
 
 local child = require "spec.support.child"
 local compile = require "spec.support.compile"
 local server = require "spec.support.server"
 
--- The editor, without a screen and without anybody's settings, runs the script that is its argument; with `leave` it
--- ends behind that, without it when the script says so.
+-- The editor runs the script that is its argument, without a screen and without a user's settings. With `leave` it ends
+-- behind the script, else when the script says so.
 local EDITOR = [[#!/bin/sh
 NVIM_LOG_FILE=/dev/null exec nvim --headless -u NONE -i NONE -n -c "luafile $2" -c "$1"
 ]]
@@ -139,7 +139,7 @@ describe("In Neovim", function()
     assert.equal(0, status)
   end)
 
-  it("an error that nobody caught is shown, and the editor lives on", function()
+  it("an uncaught error is shown, and the editor lives on", function()
     local output, status = run_text [[
       local redio = require "redio"
       local redis = redio.Redis(os.getenv "REDIS_URL")

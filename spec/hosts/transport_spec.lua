@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- options.transport: a client over a transport that knows no luv (spec/support/toy_transport.lua), with a server that
--- is a function; and docs/transports.md, which tells how to write one.
+-- The option `transport`: a client over a transport without luv (spec/support/toy_transport.lua), with a server that is
+-- a function. And docs/transports.md, which describes how to write one.
 
 local core = require "redio.core"
 local redio = require "redio"

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Promise 1: a reply reaches the caller that sent the command, or nobody. 10,000 requests are cancelled at random
--- points, among 50 coroutines, behind a proxy that delays, holds and chops; and as many over TLS.
+-- Promise 1, pairing: a reply reaches the caller that sent the command, or none. 10,000 requests are cancelled at
+-- random points, among 50 coroutines, behind a proxy that delays, holds and chops; and as many over TLS.
 
 local redio = require "redio"
 local certificates = require "spec.support.certificates"
@@ -9,20 +9,20 @@ local peer = require "spec.support.tls_peer"
 local proxies = require "spec.support.proxy"
 local randoms = require "spec.support.random"
 local server = require "spec.support.server"
-local traffic = require "spec.support.traffic"
-local whereabouts = require "spec.support.whereabouts"
-local whereabouts_tls = require "spec.support.whereabouts_tls"
+local request_load = require "spec.support.request_load"
+local request_progress = require "spec.support.request_progress"
+local request_progress_tls = require "spec.support.request_progress_tls"
 
 local CANCELS = 5000 -- under each protocol
 
--- What is different with TLS: `begin(protocol)` returns a proxy and a client through it, and how to see how far a
--- request has come; in which states of it requests are to be cancelled.
+-- The two kinds of connections, plain and TLS. `begin(protocol)` returns a proxy, a client through it, and the watch on
+-- the progress of requests. `states` are those in which requests are to be cancelled.
 local plain = { states = { "queued", "on its way", "half written", "written", "half read" } }
 local over_tls = { states = { "queued", "sent", "within a record" } }
 
 function plain.begin(protocol)
   local proxy = proxies.start(server.shared())
-  return proxy, redio.Redis(proxy.url, { protocol = protocol, max_connections = 10 }), whereabouts.watch(proxy)
+  return proxy, redio.Redis(proxy.url, { protocol = protocol, max_connections = 10 }), request_progress.watch(proxy)
 end
 
 function over_tls.setup()
@@ -39,14 +39,14 @@ function over_tls.begin(protocol)
   local proxy = proxies.start { host = over_tls.server.host, port = over_tls.server.tls_port }
   local tls = { ca = over_tls.certificates.ca.cert, server_name = "localhost" }
   local url = ("rediss://%s:%d/"):format(proxy.host, proxy.port)
-  return proxy, redio.Redis(url, { protocol = protocol, max_connections = 10, tls = tls }), whereabouts_tls.watch()
+  return proxy, redio.Redis(url, { protocol = protocol, max_connections = 10, tls = tls }), request_progress_tls.watch()
 end
 
 local function storm(way, protocol, random)
   local proxy, redis, where = way.begin(protocol)
   local result = check.within(60, function()
-    local clear_up = traffic.weather(proxy, random)
-    local report = traffic.run {
+    local clear_up = request_load.weather(proxy, random)
+    local report = request_load.run {
       client = function() return redis end,
       random = random,
       where = where,
@@ -65,7 +65,7 @@ local function storm(way, protocol, random)
     report.stats = redis:stats()
     return report
   end)
-  print(("RESP%d, %s"):format(protocol, traffic.summary(result)))
+  print(("RESP%d, %s"):format(protocol, request_load.summary(result)))
   redis:close()
   proxy:stop()
   if where.stop then
@@ -111,7 +111,7 @@ local function describe_storm(way, protocol)
   end)
 end
 
-describe("Promise 1: a reply reaches the caller that sent the command, or nobody.", function()
+describe("Promise 1: a reply reaches the caller that sent the command, or none.", function()
   for protocol = 2, 3 do
     describe(("Over RESP%d,"):format(protocol), function()
       describe_storm(plain, protocol)

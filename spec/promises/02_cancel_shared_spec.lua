@@ -1,14 +1,14 @@
 -- SPDX-License-Identifier: MIT
--- Promise 2: who is cancelled on the shared connection is free at once. The place in the queue stays, the reply is
--- dropped there, and the connection goes on: one connect is enough for a run as promise 1 makes it.
+-- Promise 2, cancel on the shared connection: it returns at once. The place in the queue stays, the reply is dropped
+-- there, and the connection goes on: one connect is enough for a run like that of promise 1.
 
 local redio = require "redio"
 local check = require "spec.support.check"
 local proxies = require "spec.support.proxy"
 local randoms = require "spec.support.random"
 local server = require "spec.support.server"
-local traffic = require "spec.support.traffic"
-local whereabouts = require "spec.support.whereabouts"
+local request_load = require "spec.support.request_load"
+local request_progress = require "spec.support.request_progress"
 
 local CANCELS = 2000 -- under each protocol
 
@@ -19,11 +19,11 @@ describe("Promise 2: a cancel on the shared connection", function()
     local proxy = proxies.start(server.shared())
     local redis = redio.Redis(proxy.url, { protocol = protocol })
     check.within(30, function()
-      local clear_up = traffic.weather(proxy, random)
-      report = traffic.run {
+      local clear_up = request_load.weather(proxy, random)
+      report = request_load.run {
         client = function() return redis end,
         random = random,
-        where = whereabouts.watch(proxy),
+        where = request_progress.watch(proxy),
         enough = function(so_far) return so_far.cancelled >= CANCELS end,
         workers = 50,
         cancel = 0.8,

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Promise 3: once a byte of a blocking command or of an open transaction is written, a cancel closes that
--- connection. Nothing that the server does for it later is lost, for the server no longer knows it.
+-- Promise 3, cancel on a private connection: once a byte of a blocking command or of an open transaction is written, a
+-- cancel closes the connection. The server no longer knows it, so that nothing is lost that it does for it later.
 
 local uv = require "luv"
 local redio = require "redio"
@@ -84,7 +84,7 @@ describe("Promise 3: a cancel on a private connection", function()
     end)
   end)
 
-  it("that is not in time for the item, whose reply is on its way, gives that reply to nobody", function()
+  it("that comes when the reply with the item is on its way gives that reply to no other", function()
     local proxy = proxies.start(shared)
     local slow = redio.Redis(proxy.url, { client_name = NAME, max_connections = 1 })
     check.within(5, function()
@@ -128,7 +128,7 @@ describe("Promise 3: a cancel on a private connection", function()
     proxy:stop()
   end)
 
-  it("lets go of its place in the pool, so that the next caller gets a connection of his own", function()
+  it("lets go of its place in the pool, so that the next caller gets a connection of its own", function()
     local narrow = redio.Redis(shared.url, { max_connections = 1, pool_timeout = 1, client_name = NAME })
     check.within(10, function()
       for round = 1, 20 do

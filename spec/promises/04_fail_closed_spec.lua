@@ -1,17 +1,17 @@
 -- SPDX-License-Identifier: MIT
--- Promise 4, fail closed: after a protocol error, a reply nobody asked for, a failed handshake or a
--- write error the connection is dead. Everyone who waits on it is told, and it is never used again.
+-- Promise 4, fail closed: after a protocol error, a stray reply, a failed handshake or a write error the connection is
+-- dead. All waits on it end with the error, and it is never used again.
 
 local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 local cases = require "spec.support.resp_cases"
 
 local WAITERS = 20
 
 describe("Promise 4, fail closed:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()
@@ -116,7 +116,7 @@ describe("Promise 4, fail closed:", function()
     end)
   end)
 
-  it("a reply that nobody asked for, on an idle connection: shared, pooled, pinned", function()
+  it("a stray reply, on an idle connection: shared, pooled, pinned", function()
     local line = it_needs:proxy()
     local redis = it_needs:client(line.url, { retry = false })
     check.within(5, function()
@@ -148,8 +148,8 @@ describe("Promise 4, fail closed:", function()
     end
   end)
 
-  -- After a reply that nobody asked for, which came with the one before: what is asked next is answered, or is told
-  -- that the connection was closed; and then all is well, over another one.
+  -- After a stray reply, which came with the one before: the next command is answered, or fails because the connection
+  -- was closed. The commands after it succeed, over another connection.
   local function assert_told_or_answered(redis, sent)
     local ok, answer = pcall(function() return redis():echo "mine":await() end)
     if ok then
@@ -161,7 +161,7 @@ describe("Promise 4, fail closed:", function()
     assert.are.equal("mine", (redis():echo "mine":await()))
   end
 
-  it("an EVAL that is answered `-ERR a` or `+a`, `+X`: the first is its own, the X is nobody's", function()
+  it("an EVAL that is answered `-ERR a` or `+a`, `+X`: the first is its own, the X is stray", function()
     for reply, kind in pairs { ["-ERR a"] = "ReplyError", ["+a"] = false } do
       local one = it_needs:fake(function(connection, words)
         if words[1] == "EVAL" then return reply .. "\r\n+X\r\n" end
@@ -184,7 +184,7 @@ describe("Promise 4, fail closed:", function()
       [[return redis.error_reply("ERR a\r\n+X")]], [[return {err = "ERR a\r\n+X"}]], [[error("a\r\n+X")]],
       [[return redis.status_reply("a\r\n+X")]],
     } do
-      -- Some servers let such a status out as it is: two replies, of which one is nobody's.
+      -- Some servers let such a status out as it is: two replies, of which one is stray.
       local is_one = server.shared():cli("eval", source, "0"):find("+X", 1, true)
       check.within(5, function()
         pcall(function() redis():eval(source, 0):await() end)
@@ -197,7 +197,7 @@ describe("Promise 4, fail closed:", function()
     end
   end)
 
-  -- Twenty callers wait for a connection whose handshake goes wrong.
+  -- Twenty callers wait for a connection, and its handshake goes wrong.
   local function fail_handshake(handler, kind, options)
     local one = it_needs:fake(handler, { protocol = false })
     options = options or {}

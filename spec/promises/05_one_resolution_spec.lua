@@ -1,14 +1,14 @@
 -- SPDX-License-Identifier: MIT
--- Promise 5: every awaited chain ends exactly once. Counted while requests are cancelled and run out of time,
--- connections are reset, and clients are closed and made anew.
+-- Promise 5, one resolution: every awaited chain ends exactly once. Counted while requests are cancelled and run out of
+-- time, connections are reset, and clients are closed and made anew.
 
 local redio = require "redio"
 local check = require "spec.support.check"
 local proxies = require "spec.support.proxy"
 local randoms = require "spec.support.random"
 local server = require "spec.support.server"
-local traffic = require "spec.support.traffic"
-local whereabouts = require "spec.support.whereabouts"
+local request_load = require "spec.support.request_load"
+local request_progress = require "spec.support.request_progress"
 
 local REQUESTS = 5000 -- under each protocol
 
@@ -48,12 +48,12 @@ describe("Promise 5: every awaited chain ends exactly once,", function()
     reopen()
     local report = check.within(30, function()
       local over = false
-      local clear_up = traffic.weather(proxy, random)
+      local clear_up = request_load.weather(proxy, random)
       local trouble = redio.spawn(misfortune, function() return over end)
-      local result = traffic.run {
+      local result = request_load.run {
         client = function() return redis end,
         random = random,
-        where = whereabouts.watch(proxy),
+        where = request_progress.watch(proxy),
         enough = function(so_far) return so_far.begun >= REQUESTS end,
         workers = 50,
         private = true,
@@ -67,7 +67,7 @@ describe("Promise 5: every awaited chain ends exactly once,", function()
       redio.sleep(0.05) -- for what may come late
       return result
     end)
-    print(("RESP%d, %s"):format(protocol, traffic.summary(report)))
+    print(("RESP%d, %s"):format(protocol, request_load.summary(report)))
     redis:close()
     proxy:stop()
     return report

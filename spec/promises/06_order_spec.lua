@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Promise 6: first in, first out; a chain is contiguous; nothing is reordered over a reconnect. 100 producers append
--- to one log through 200 resets, each with several chains on their way at a time.
+-- Promise 6, order: first in, first out; a chain is contiguous; nothing is reordered over a reconnect. 100 producers
+-- append to one log through 200 resets, each with several chains on their way at a time.
 
 local redio = require "redio"
 local check = require "spec.support.check"
@@ -99,7 +99,7 @@ describe("Promise 6: order.", function()
     end
   end)
 
-  it("Whoever waits for room in a full write queue goes on before those who came later", function()
+  it("A chain that waits for room in a full write queue goes on before those that came later", function()
     local peer = proxies.start(server.shared())
     local redis = redio.Redis(peer.url, { max_queued_bytes = 4096 })
     local key, tasks = LOG .. ":full", {}

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Promise 7: what may have been sent is not sent again, read-only commands outside transactions aside; the error says
--- whether it may have been. INCR under 1,000 random resets: ok <= counter <= ok + maybe.
+-- Promise 7, at most once: a command that may have been sent is not sent again, read-only ones outside transactions
+-- aside. The error says whether it may have been. INCR under 1,000 random resets: ok <= counter <= ok + maybe.
 
 local redio = require "redio"
 local check = require "spec.support.check"
@@ -119,7 +119,7 @@ describe("Promise 7: at most once.", function()
     end)
   end
 
-  it("INCR that was executed, and whose reply was lost, raises with sent = maybe, and is not sent again", function()
+  it("INCR that was executed, with its reply lost, raises with sent = maybe, and is not sent again", function()
     start()
     local ok, err = executed_then_reset(function(db) return db:incr(COUNTER):await() end)
     assert.is_false(ok)
@@ -134,7 +134,7 @@ describe("Promise 7: at most once.", function()
     assert.are.equal(1, counter())
   end)
 
-  it("GET is read again over a new connection, and nobody notices", function()
+  it("GET is read again over a new connection, unnoticed", function()
     start()
     observer():set(COUNTER, 7):await()
     local ok, value = executed_then_reset(function(db) return (db:get(COUNTER):await()) end)

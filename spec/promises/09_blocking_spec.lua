@@ -1,12 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- Promise 9: a blocking command has a connection of its own, and the client waits for it as long as the command itself
+-- Promise 9, blocking: a blocking command has a connection of its own. The client waits as long as the command itself
 -- may take, and then the usual time for a reply (the grace).
 
 local uv = require "luv"
 local redio = require "redio"
 local check = require "spec.support.check"
 local server = require "spec.support.server"
-local staging = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local PREFIX = "spec:promise9:"
 local GRACE = 0.1
@@ -20,20 +20,20 @@ local function key(name)
 end
 
 describe("Promise 9: blocking commands.", function()
-  local stage, own, observer, redis, name
+  local it_needs, own, observer, redis, name
 
   setup(function()
-    own = server.start { "hz 100" } -- CLIENT PAUSE is for everyone; hz: to be punctual
+    own = server.start { "hz 100" } -- CLIENT PAUSE stops all clients; hz: for punctual timeouts
     observer = redio.Redis(own.url)
   end)
 
   before_each(function()
-    stage = staging.new()
-    redis, name = stage:client(own.url, { timeout = GRACE })
+    it_needs = fixtures.new()
+    redis, name = it_needs:client(own.url, { timeout = GRACE })
   end)
 
   after_each(function()
-    stage:clear()
+    it_needs:clear()
     check.wipe(observer, PREFIX)
   end)
 
@@ -75,7 +75,7 @@ describe("Promise 9: blocking commands.", function()
     it(("%s may take its own timeout, though that is longer than a reply may take"):format(command), function()
       check.within(5, function()
         local seconds = 3 * GRACE
-        local taken, answer = staging.time(fn, redis(), seconds)
+        local taken, answer = fixtures.time(fn, redis(), seconds)
         assert.is_true(taken >= seconds - 0.01 and taken < seconds + GRACE, taken .. " s")
         assert.are.equal(command == "WAIT" and 0 or nil, answer)
       end)
@@ -86,10 +86,10 @@ describe("Promise 9: blocking commands.", function()
         redis():ping():await()
         local seconds = 2 * GRACE
         local task = blocked(function(db)
-          return staging.time(check.raises, "TimeoutError", fn, db, seconds)
+          return fixtures.time(check.raises, "TimeoutError", fn, db, seconds)
         end)
         own:pause()
-        stage:finally(function() own:resume() end)
+        it_needs:finally(function() own:resume() end)
         local taken, err = task:await()
         own:resume()
         assert.are.equal("maybe", err.sent)
@@ -111,7 +111,7 @@ describe("Promise 9: blocking commands.", function()
     check.within(5, function()
       redis():ping():await()
       observer():client_pause(700, "WRITE"):await()
-      local taken, err = staging.time(check.raises, "TimeoutError", commands.BLPOP, redis(), 0.1)
+      local taken, err = fixtures.time(check.raises, "TimeoutError", commands.BLPOP, redis(), 0.1)
       assert.is_true(math.abs(taken - 0.1 - GRACE) < 0.05, taken .. " s")
       assert.are.equal("maybe", err.sent)
       observer():rpush(key "list", "item"):await() -- waits for the end of the pause
@@ -128,7 +128,7 @@ describe("Promise 9: blocking commands.", function()
     end)
   end)
 
-  it("Each has a connection of its own, so that nobody waits behind it", function()
+  it("Each has a connection of its own, so that no other command waits behind it", function()
     check.within(5, function()
       local _, client = blocked(function(db) pcall(commands.BLPOP, db, 1) end)
       local before = uv.hrtime()
@@ -143,8 +143,8 @@ describe("Promise 9: blocking commands.", function()
       redis:with_connection(function(db)
         commands.BLPOP(db, 0.01)
         own:pause()
-        stage:finally(function() own:resume() end)
-        local taken = staging.time(check.raises, "TimeoutError", function() db:ping():await() end)
+        it_needs:finally(function() own:resume() end)
+        local taken = fixtures.time(check.raises, "TimeoutError", function() db:ping():await() end)
         own:resume()
         assert.is_true(math.abs(taken - GRACE) < 0.05, taken .. " s")
       end)

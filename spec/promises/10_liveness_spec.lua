@@ -1,17 +1,17 @@
 -- SPDX-License-Identifier: MIT
--- Promise 10, liveness: a dead peer is found. An overdue reply closes the connection, idle ones are
--- pinged, any byte counts as alive, and a receiver checks that its PONG came.
+-- Promise 10, liveness: a dead peer is found. An overdue reply closes the connection, idle connections are pinged, any
+-- byte counts as alive, and a receiver checks that its PONG came.
 
 local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local INTERVAL = 0.1
 local LATEST = 3 * INTERVAL + 0.1 -- idle for one, unanswered for another, and a slow machine
 
 describe("Promise 10, liveness:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()
@@ -35,7 +35,7 @@ describe("Promise 10, liveness:", function()
 
   -- How long it takes until the client has no connection.
   local function seconds_until_none(redis)
-    return (stage.time(function()
+    return (fixtures.time(function()
       while redis:stats().connections > 0 do
         redio.sleep(0.005)
       end
@@ -71,7 +71,7 @@ describe("Promise 10, liveness:", function()
             die()
             redio.sleep(0.3)
             assert.are.equal(1, redis:stats().connections)
-            local seconds, err = stage.time(check.raises, "TimeoutError", function()
+            local seconds, err = fixtures.time(check.raises, "TimeoutError", function()
               redis():incr "spec:p10":await()
             end)
             assert.is_true(seconds >= 0.19 and seconds < 0.35, ("after %.3f s"):format(seconds))
@@ -81,13 +81,13 @@ describe("Promise 10, liveness:", function()
         end)
       end)
 
-      it("while replies are pending all who wait are told in time, and the connection is closed", function()
+      it("while replies are pending all waits end in time, and the connection is closed", function()
         way(function(url, die)
           local redis = it_needs:client(url, { timeout = 0.2, retry = false })
           check.within(10, function()
             redis():ping():await()
             die()
-            local seconds = stage.time(redio.gather, (table.unpack or unpack)((function() -- luacheck: ignore unpack
+            local seconds = fixtures.time(redio.gather, (table.unpack or unpack)((function() -- luacheck: ignore unpack
               local waiters = {}
               for i = 1, 20 do
                 waiters[i] = function()
@@ -127,7 +127,7 @@ describe("Promise 10, liveness:", function()
             assert.are.equal(2, redis:stats().receivers)
             assert.are.equal(0, redis:stats().reconnects)
             die()
-            local seconds, err = stage.time(check.raises, "TimeoutError", receiver.await, receiver)
+            local seconds, err = fixtures.time(check.raises, "TimeoutError", receiver.await, receiver)
             assert.is_true(seconds <= LATEST, ("after %.3f s"):format(seconds))
             assert.matches("PING", err.message)
             check.raises("TimeoutError", function() viewed:channel "spec:p10:view":get() end)
@@ -177,7 +177,7 @@ describe("Promise 10, liveness:", function()
         end)
       end)
       local slow = it_needs:client(peer.url, { timeout = 0.2, retry = false, health_check_interval = INTERVAL })
-      local seconds, value = stage.time(function() return slow():get "k":await() end)
+      local seconds, value = fixtures.time(function() return slow():get "k":await() end)
       assert.are.equal("trickled in!", value)
       assert.is_true(seconds > 0.5, ("%.3f s"):format(seconds))
       assert.are.equal(1, peer.accepted)
@@ -189,7 +189,7 @@ describe("Promise 10, liveness:", function()
     local LARGE = ("x"):rep(32 * 1024 * 1024)
     local line, redis
 
-    -- A connection whose peer does not read until `release()`.
+    -- A connection to a peer that does not read until `release()`.
     local function dammed(timeout)
       line = it_needs:proxy()
       redis = it_needs:client(line.url, { timeout = timeout, retry = false })
@@ -208,12 +208,12 @@ describe("Promise 10, liveness:", function()
         redio.sleep(0.7)
         line.down.drop = true
         line:release()
-        local written = stage.time(function()
+        local written = fixtures.time(function()
           while redis:stats().queued_bytes > 0 do
             redio.sleep(0.001)
           end
         end)
-        local seconds, err = stage.time(check.raises, "TimeoutError", sending.await, sending)
+        local seconds, err = fixtures.time(check.raises, "TimeoutError", sending.await, sending)
         assert.matches("0.4 s .*waiting for a reply", err.message)
         assert.is_true(written < 0.5 and seconds > 0.38 and seconds < 0.55,
           ("written in %.3f s, noticed after %.3f s"):format(written, seconds))
@@ -236,7 +236,7 @@ describe("Promise 10, liveness:", function()
     it("a peer that takes nothing is found at the time for writing", function()
       dammed { read = 3, write = 0.4 }
       check.within(10, function()
-        local seconds, err = stage.time(check.raises, "TimeoutError", function()
+        local seconds, err = fixtures.time(check.raises, "TimeoutError", function()
           redis():set("spec:p10:large", LARGE):await()
         end)
         assert.matches("0.4 s .*writing", err.message)
@@ -248,7 +248,7 @@ describe("Promise 10, liveness:", function()
       dammed(0.8)
       check.within(10, function()
         line.up.delay, line.up.hold = 0.05, nil -- 20 MiB/s
-        local seconds, length = stage.time(function()
+        local seconds, length = fixtures.time(function()
           return redis():set("spec:p10:large", LARGE):strlen("spec:p10:large"):await()
         end)
         assert.are.equal(#LARGE, length)
@@ -264,7 +264,7 @@ describe("Promise 10, liveness:", function()
     local redis = it_needs:client(peer.url, { health_check_interval = INTERVAL, retry = false })
     check.within(10, function()
       local receiver = redis:pubsub "c":connect()
-      local seconds = stage.time(check.raises, "TimeoutError", receiver.await, receiver)
+      local seconds = fixtures.time(check.raises, "TimeoutError", receiver.await, receiver)
       assert.is_true(seconds >= INTERVAL and seconds <= LATEST, ("after %.3f s"):format(seconds))
       assert.are.equal("PING", peer.requests[#peer.requests][1])
       receiver:close()
@@ -282,13 +282,13 @@ describe("Promise 10, liveness:", function()
       redio.sleep(0.5)
       assert.are.equal("waiting", waiting:status())
       receiver:subscribe "another"
-      local seconds = stage.time(check.raises, "TimeoutError", waiting.await, waiting)
+      local seconds = fixtures.time(check.raises, "TimeoutError", waiting.await, waiting)
       assert.is_true(seconds > 0.15 and seconds < 0.4, ("after %.3f s"):format(seconds))
       receiver:close()
     end)
   end)
 
-  it("a receiver whose consumer stopped is full, not dead", function()
+  it("a receiver with a consumer that stopped is full, not dead", function()
     local redis = it_needs:client(server.shared().url, { health_check_interval = INTERVAL, queue_limit = 10 })
     check.within(10, function()
       local receiver = redis:pubsub "spec:p10:full":connect()

@@ -1,19 +1,18 @@
 -- SPDX-License-Identifier: MIT
--- Promise 11, reconnect: with exponential backoff, full jitter and a cap. User, database, name and
--- subscriptions are as they were before any user command goes out, and a receiver that resubscribes
--- gets one notice of each gap.
+-- Promise 11, reconnect: with exponential backoff, full jitter and a cap. User, database, name and subscriptions are
+-- restored before any user command goes out, and a receiver that resubscribes gets one notice of each gap.
 
 local uv = require "luv"
 local redio = require "redio"
 local luv = require "redio.transport.luv"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local QUICKLY = { max = 1000, base = 0.001, cap = 0.005 }
 
 describe("Promise 11, reconnect:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()

@@ -1,39 +1,43 @@
 -- SPDX-License-Identifier: MIT
--- Promise 12, read memory: nothing is reserved for bytes that are not yet here, and limits hold before
--- what they limit has come.
+-- Promise 12, read memory: nothing is reserved for bytes that have not arrived, and a limit strikes before the bytes
+-- that it limits have come.
 
 local redio = require "redio"
 local check = require "spec.support.check"
 local process = require "spec.support.process"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 local cases = require "spec.support.resp_cases"
 
 local MIB = 1024 * 1024
 
 describe("Promise 12, read memory:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()
   end)
 
-  -- What a reply's first bytes cost while the rest does not come: memory that the process has asked
-  -- for, touched or not, and what Lua counts.
+  -- The cost of a reply's first bytes while the rest does not come: memory that the process has asked for, touched or
+  -- not, and the count of Lua.
   local function cost(bytes, options)
     local peer = it_needs:fake(function() return bytes end)
     options = options or {}
     options.retry = false
     local redis = it_needs:client(peer.url, options)
     local grown = {}
-    check.within(5, function()
-      local warm = redio.spawn(function() return redis():get "k":await() end)
+    local function answered(count)
+      check.eventually(function() return #peer.requests >= count end)
       redio.sleep(0.01)
+    end
+    check.within(10, function()
+      local warm = redio.spawn(function() return redis():get "k":await() end)
+      answered(1)
       redis:disconnect()
       pcall(warm.await, warm)
       process.collect()
       local asked, lua = process.status "VmData", collectgarbage "count" * 1024
       local waiting = redio.spawn(function() return redis():get "k":await() end)
-      redio.sleep(0.02)
+      answered(2)
       grown.asked, grown.lua = process.status "VmData" - asked, collectgarbage "count" * 1024 - lua
       grown.status = waiting:status()
       redis:disconnect()

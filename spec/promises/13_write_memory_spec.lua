@@ -1,19 +1,19 @@
 -- SPDX-License-Identifier: MIT
--- Promise 13, write memory: what waits to be written is bounded in bytes; past that, callers wait.
--- Large values are not copied.
+-- Promise 13, write memory: the bytes that wait to be written are bounded. Past the bound, callers wait. Large values
+-- are not copied.
 
 local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
 local child = require "spec.support.child"
 local process = require "spec.support.process"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local MIB = 1024 * 1024
 local PREFIX = "spec:p13:"
 
 describe("Promise 13, write memory:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()
@@ -67,17 +67,17 @@ describe("Promise 13, write memory:", function()
   end
 
   it("the server stopped, 1,000 producers of 20 SETs each: bounded, and then all are done", function()
-    -- (what a caller waits with, 8 KiB of it, is its own)
+    -- (8 KiB of a waiting caller are its own)
     local most, grown = produce(1000, 20, 8192, MIB / 4)
     assert.is_true(most <= MIB, ("%.1f MiB queued"):format(most / MIB))
     assert.is_true(grown < 30 * MIB, ("%.1f MiB more"):format(grown / MIB))
   end)
 
-  it("the server stopped, 20,000 coroutines at once: the queue is bounded, who waits is not woken in vain", function()
+  it("the server stopped, 20,000 coroutines at once: the queue is bounded, no wait ends in vain", function()
     local limit = 4 * MIB
     local most, grown = produce(20000, 1, 4096, limit)
     assert.is_true(most <= 2.5 * limit, ("%.1f MiB queued"):format(most / MIB))
-    -- What waits outside the queue is the callers' own: a coroutine, and its chain, encoded.
+    -- Outside of the queue each caller has a coroutine and an encoded chain.
     assert.is_true(grown < 2.5 * limit + 20000 * 12 * 1024, ("%.1f MiB more"):format(grown / MIB))
   end)
 
@@ -112,7 +112,7 @@ describe("Promise 13, write memory:", function()
     end)
   end)
 
-  it("who waited for room and gave up is forgotten", function()
+  it("a wait for room that was given up is forgotten", function()
     local one = stoppable()
     local redis = it_needs:client(one.url, { max_queued_bytes = 1024, timeout = false })
     check.within(30, function()
@@ -150,7 +150,7 @@ describe("Promise 13, write memory:", function()
     end)
   end)
 
-  it("who waits for room is told when the connection is lost, the client closed, or time is up", function()
+  it("a wait for room ends when the connection is lost, the client closed, or time is up", function()
     local one = stoppable()
     local redis = it_needs:client(one.url, { max_queued_bytes = MIB, timeout = false, retry = false })
     check.within(10, function()
@@ -170,7 +170,7 @@ describe("Promise 13, write memory:", function()
         end
       end
       fill()
-      local seconds, err = stage.time(check.raises, "TimeoutError", function()
+      local seconds, err = fixtures.time(check.raises, "TimeoutError", function()
         redis():set(PREFIX .. "late", value):timeout(0.1):await()
       end)
       assert.is_true(seconds < 0.2)

@@ -1,17 +1,17 @@
 -- SPDX-License-Identifier: MIT
--- Promise 14, receiver memory: messages wait in a bounded queue; when it is full the socket is not
--- read, so that they wait with the server, which has limits of its own for that.
+-- Promise 14, receiver memory: messages wait in a bounded queue. While it is full the socket is not read, so that more
+-- messages wait in the server, which has limits of its own for that.
 
 local redio = require "redio"
 local check = require "spec.support.check"
 local process = require "spec.support.process"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local MIB = 1024 * 1024
 local LIMIT, SIZE, COUNT = 100, 16 * 1024, 5000 -- 80 MiB in all
 
 describe("Promise 14, receiver memory:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local one
 
   setup(function()
@@ -27,7 +27,7 @@ describe("Promise 14, receiver memory:", function()
     it_needs:clear()
   end)
 
-  -- Publishes all messages at once; how much memory that took here, with nobody taking any.
+  -- Publishes all messages at once, while none is taken. Returns the memory that they took in this process.
   local function grown_by_publishing(channel, publisher)
     local padding = ("."):rep(SIZE)
     local function publish(from, to)
@@ -64,7 +64,7 @@ describe("Promise 14, receiver memory:", function()
         print(("\n%s: %.0f MiB published, queue of %d: %.1f MiB more resident; the server holds the rest")
           :format(way[1], COUNT * SIZE / MIB, LIMIT, grown / MIB))
         assert.is_true(grown < 8 * MIB, ("%.1f MiB more"):format(grown / MIB))
-        -- what was read beyond the limit came in one read
+        -- messages beyond the limit came in one read
         assert.is_true(receiver._feed.held <= LIMIT + 64 * 1024 / SIZE, receiver._feed.held .. " held")
         for i = 1, COUNT do
           local message = take()

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- P16: rediss checks chain and name, sends SNI for names, speaks TLS 1.2 or later and never anything less; only
--- verify = false turns that off, and tostring(client) says so.
+-- Promise 16, TLS: rediss checks chain and name, sends SNI for names, and speaks TLS 1.2 or later, never anything less.
+-- Only verify = false turns the checks off, and tostring(client) says so.
 
 local uv = require "luv"
 local redio = require "redio"
@@ -42,7 +42,7 @@ describe("P16 TLS:", function()
     return redis
   end
 
-  -- What a client is told that does not get through.
+  -- The error of a client that cannot connect.
   local function refused(redis, kind)
     local err = check.raises(kind or "ConnectionError", function()
       redis():echo("hello"):await()
@@ -247,9 +247,9 @@ describe("P16 TLS:", function()
       end
     end)
 
-    it("is a stranger's", function()
+    it("is of an unknown authority", function()
       for _, each in ipairs { strict, newest } do
-        local own = { ca = ca, cert = certs.stranger.cert, key = certs.stranger.key }
+        local own = { ca = ca, cert = certs.foreign.cert, key = certs.foreign.key }
         assert.matches("does not know the authority of the client certificate",
           (refused(client(rediss("localhost", each.tls_port), own))))
       end
@@ -322,7 +322,7 @@ describe("P16 TLS:", function()
   end)
 
   describe("SNI", function()
-    -- What the client has said in its first record, in the clear.
+    -- The client's first record, which is in clear.
     local function hello_of(host, tls)
       local between = later(proxy.start { host = "127.0.0.1", port = server.tls_port })
       tls.verify = false

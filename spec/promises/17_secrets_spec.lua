@@ -1,17 +1,17 @@
 -- SPDX-License-Identifier: MIT
--- Promise 17, secrets: no password, key value or argument in any error, `tostring`, traceback or log.
--- A canary goes through every way to fail, and must come out of none.
+-- Promise 17, secrets: no password, key value or argument in any error, `tostring`, traceback or log. A canary goes
+-- through every way to fail, and must come out of none.
 
 local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
 local child = require "spec.support.child"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local CANARY = "cAnArY-7f3b"
 
 describe("Promise 17, secrets:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local shared, guarded
 
   setup(function()
@@ -192,7 +192,7 @@ describe("Promise 17, secrets:", function()
       redis():flushall():await()
     end)
 
-    it("of a user without permission: his name, the key and the command's arguments", function()
+    it("of a user without permission: the name, the key and the command's arguments", function()
       local redis = it_needs:client(guarded.url:gsub("//.*@", "//"), {
         username = "limited", password = CANARY, retry = false,
       })
@@ -301,7 +301,7 @@ describe("Promise 17, secrets:", function()
     end)
   end)
 
-  it("the log: what a process writes of handles never awaited, tasks that failed, errors nobody caught", function()
+  it("the log: what a process writes of handles never awaited, tasks that failed, uncaught errors", function()
     local head = [[
       local redio = require "redio"
       local redis = redio.Redis(os.getenv "REDIS_URL", { retry = false })
@@ -312,7 +312,7 @@ describe("Promise 17, secrets:", function()
     local endings = {
       ["raised by run"] = "redio.run(failing)",
       ["raised by the main chunk"] = "refused()",
-      ["a task that nobody joined"] = [[redio.run(function() redio.spawn(failing) redio.sleep(0.05) end)]],
+      ["a task that is not joined"] = [[redio.run(function() redio.spawn(failing) redio.sleep(0.05) end)]],
       ["a plain coroutine"] = [[redio.run(function() coroutine.wrap(failing)() redio.sleep(0.05) end)]],
       ["a handle never awaited"] = [[
         redis():set(CANARY, CANARY):auth(CANARY):get(CANARY) collectgarbage() collectgarbage()]],

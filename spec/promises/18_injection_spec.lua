@@ -1,11 +1,10 @@
 -- SPDX-License-Identifier: MIT
--- Promise 18, injection: arguments are bytes with their length in front and are never parsed again, and
--- a URL is decoded once.
+-- Promise 18, injection: arguments are bytes behind their length and are never parsed again, and a URL is decoded once.
 
 local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local ALL = {}
 for byte = 0, 255 do
@@ -13,7 +12,7 @@ for byte = 0, 255 do
 end
 ALL = table.concat(ALL)
 
--- Arguments that would be something else if anybody read them again.
+-- Arguments that would mean something else if they were parsed again.
 local RESP_LIKE = {
   "", "\r", "\n", "\r\n", "\0", "\r\n\r\n", "+OK\r\n", "-ERR no\r\n", "$3\r\nfoo\r\n", "$-1\r\n", "*-1\r\n", ":1\r\n",
   "x\r\nFLUSHALL\r\n", "*1\r\n$8\r\nFLUSHALL\r\n", "\r\n*1\r\n$8\r\nFLUSHALL\r\n", "x\r\n$8\r\nFLUSHALL",
@@ -22,7 +21,7 @@ local RESP_LIKE = {
 }
 
 describe("Promise 18, injection:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local shared
 
   setup(function()
@@ -80,7 +79,7 @@ describe("Promise 18, injection:", function()
   end)
 
   it("MONITOR shows one command for each that was queued, with the arguments that it was given", function()
-    local one = it_needs:server() -- nobody else's commands
+    local one = it_needs:server() -- without other commands
     local redis = it_needs:client(one.url)
     check.within(10, function()
       redis():ping():await()

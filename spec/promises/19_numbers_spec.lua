@@ -3,7 +3,7 @@
 
 local server = require "spec.support.server"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local has_integers = math.type ~= nil
 
@@ -33,7 +33,7 @@ local SENT = {
 }
 
 describe("Promise 19, numbers:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local redis
 
   before_each(function()

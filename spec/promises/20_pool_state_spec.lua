@@ -1,10 +1,14 @@
 -- SPDX-License-Identifier: MIT
--- Promise 20, pool state: a connection that goes back to the pool is provably clean, or it is closed. It is
--- dirtied here in every way, then comes an `error()`: the next user finds it as if it were new.
+-- Promise 20, pool state: a connection that goes back to the pool is as if new, or it is closed. Here it is dirtied in
+-- every way and in every spelling, in a chain, in a MULTI, in a script and in on_connect. The next user finds no trace,
+-- and each reply reaches its own caller.
 
 local redio = require "redio"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local commands = require "redio.command.table"
+local fixtures = require "spec.support.fixtures"
+local server = require "spec.support.server"
+local spellings = require "spec.support.spellings"
 
 -- `db` is a handle that keeps its connection, by what it did or because it was lent one.
 local WAYS = {
@@ -63,12 +67,55 @@ local HOLDERS = {
   end,
 }
 
+-- Arguments that the server takes, for each command that leaves something behind; several where they differ in that.
+local ARGUMENTS = {
+  ASKING = { {} },
+  AUTH = { { "other", "pw" }, { "wrong" } },
+  CLIENT = { { "NOSUCHTHING", "x" } },
+  ["CLIENT CACHING"] = { { "yes" } },
+  ["CLIENT CAPA"] = { { "redirect" } },
+  ["CLIENT IMPORT-SOURCE"] = { { "ON" } },
+  ["CLIENT NO-EVICT"] = { { "ON" } },
+  ["CLIENT NO-TOUCH"] = { { "ON" } },
+  ["CLIENT REPLY"] = { { "OFF" }, { "SKIP" }, { "ON" } },
+  ["CLIENT SETINFO"] = { { "LIB-NAME", "other" } },
+  ["CLIENT SETNAME"] = { { "other" } },
+  ["CLIENT TRACKING"] = { { "ON" }, { "ON", "BCAST" }, { "OFF" } },
+  DISCARD = { {} },
+  EXEC = { {} },
+  HELLO = { {}, { "2" }, { "3" }, { "3", "SETNAME", "other" }, { "3", "AUTH", "other", "pw" } },
+  MONITOR = { {} },
+  MULTI = { {} },
+  PSUBSCRIBE = { { "n*" } },
+  PSYNC = { { "?", "-1" } },
+  PUNSUBSCRIBE = { {}, { "n*" } },
+  QUIT = { {} },
+  READONLY = { {} },
+  READWRITE = { {} },
+  REPLCONF = { { "listening-port", "1" } },
+  RESET = { {} },
+  ["SCRIPT DEBUG"] = { { "NO" } },
+  SELECT = { { "3" }, { "99" } },
+  SSUBSCRIBE = { { "s" } },
+  SUBSCRIBE = { { "news" } },
+  SUNSUBSCRIBE = { {}, { "s" } },
+  SYNC = { {} },
+  UNSUBSCRIBE = { {}, { "news" } },
+  UNWATCH = { {} },
+  WATCH = { { "k" } },
+}
+
+local function leaves_state(entry)
+  return entry.state or entry.mute or entry.watch or entry.unwatch or entry.multi or entry.exec or entry.discard
+    or entry.refused or entry.quit
+end
+
 describe("Promise 20, pool state:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local one
 
   setup(function()
-    one = require "spec.support.server".start()
+    one = server.start()
     one:cli("acl", "setuser", "other", "on", ">pw", "~*", "&*", "+@all")
   end)
 
@@ -80,16 +127,15 @@ describe("Promise 20, pool state:", function()
     it_needs:clear()
   end)
 
-  -- What the next user of the only connection there may be finds.
-  local function assert_clean(redis, name, where)
-    local info = {}
-    redis:with_connection(function(db)
-      for field, value in db:client_info():await():gmatch "([%w-]+)=(%S*)" do
-        info[field] = value
-      end
-      assert.are.equal("mine", (db:echo "mine":await()), where)
-    end)
-    local found = {}
+  -- The connection of `db` is as if new, and its replies are its own.
+  local function assert_clean(db, name, where)
+    for i = 1, 3 do
+      assert.are.equal(where .. i, db:echo(where .. i):await(), where)
+    end
+    local info, found = {}, {}
+    for field, value in db:client_info():await():gmatch "([%w-]+)=(%S*)" do
+      info[field] = value
+    end
     for _, field in ipairs { "db", "multi", "sub", "psub", "ssub", "name", "user", "flags", "redir" } do
       found[field] = info[field]
     end
@@ -97,6 +143,15 @@ describe("Promise 20, pool state:", function()
       db = "0", multi = "-1", sub = "0", psub = "0", ssub = info.ssub and "0", name = name, user = "default",
       flags = "N", redir = "-1",
     }, found, where)
+    assert.are.equal(where, db:echo(where):await(), where)
+  end
+
+  -- The shared connection and one of the pool.
+  local function assert_all_clean(redis, name, where)
+    assert_clean(redis(), name, where)
+    redis:with_connection(function(db)
+      assert_clean(db, name, where .. ", the pool")
+    end)
   end
 
   for holder, hold in pairs(HOLDERS) do
@@ -112,7 +167,9 @@ describe("Promise 20, pool state:", function()
             collectgarbage()
             collectgarbage()
             redio.sleep(0.001)
-            assert_clean(redis, name, where)
+            redis:with_connection(function(db)
+              assert_clean(db, name, where)
+            end)
             -- and the shared connection has not heard of it
             assert.are.equal("shared", (redis():echo "shared":await()), where)
             assert.are.equal("0", redis():client_info():await():match " db=(%d+)", where)
@@ -141,7 +198,7 @@ describe("Promise 20, pool state:", function()
       local count = 0
       for _ in pairs(ids) do count = count + 1 end
       assert.are.equal(1, count)
-      assert.are.equal(1, redis:stats().idle - (redis._shared and 1 or 0))
+      assert.are.equal(1, redis:stats().idle - (redis[1] and 1 or 0))
     end)
   end)
 
@@ -153,5 +210,113 @@ describe("Promise 20, pool state:", function()
       assert.are_not.equal(first, second)
       assert.are.equal(0, redis:stats().connections)
     end)
+  end)
+
+  describe("in every spelling:", function()
+    it("every command that leaves something behind is tried here", function()
+      for name, entry in pairs(commands) do
+        if leaves_state(entry) then assert.is_table(ARGUMENTS[name], name .. " has no arguments here") end
+      end
+    end)
+
+    local PLACES = {
+      ["a chain of its own"] = function(redis, send)
+        local db = redis()
+        pcall(function()
+          send(db):await()
+        end)
+        return db
+      end,
+      ["the middle of a chain"] = function(redis, send)
+        local db = redis()
+        pcall(function()
+          send(db:set("k", 1)):get("k"):replies()
+        end)
+        return db
+      end,
+      ["a MULTI"] = function(redis, send)
+        local db = redis()
+        pcall(function()
+          send(db:multi():set("k", 1)):exec():replies()
+        end)
+        return db
+      end,
+      ["a MULTI that is open"] = function(redis, send)
+        local db = redis()
+        pcall(function()
+          db:multi():set("k", 1):await()
+          send(db):await()
+          db:exec():await()
+        end)
+        return db
+      end,
+    }
+
+    for command, tries in pairs(ARGUMENTS) do
+      it(command, function()
+        for protocol = 2, 3 do
+          local redis, name = it_needs:client(one.url, { max_connections = 2, pool_timeout = 2, protocol = protocol,
+            retry = false, timeout = 2 })
+          check.within(60, function()
+            for _, arguments in ipairs(tries) do
+              local words = { command }
+              for i, argument in ipairs(arguments) do
+                words[i + 1] = argument
+              end
+              for _, spelling in ipairs(spellings.of(words)) do
+                for way, use in pairs(PLACES) do
+                  local where = ("%s in %s, RESP%d"):format(spelling[1], way, protocol)
+                  local db = use(redis, spelling[2])
+                  assert_clean(redis(), name, where)
+                  db:close()
+                  assert_all_clean(redis, name, where .. ", closed")
+                end
+              end
+            end
+          end)
+          redis:close { drain = 0 }
+        end
+      end)
+
+      it(command .. ": in a script", function()
+        local redis, name = it_needs:client(one.url, { retry = false, timeout = 2 })
+        check.within(20, function()
+          for _, arguments in ipairs(tries) do
+            local words = {}
+            for word in command:gmatch "%S+" do
+              words[#words + 1] = word
+            end
+            for _, argument in ipairs(arguments) do
+              words[#words + 1] = argument
+            end
+            pcall(function()
+              redis():eval("return redis.pcall(unpack(ARGV))", {}, words):await()
+            end)
+            assert_all_clean(redis, name, command .. " in a script")
+          end
+        end)
+      end)
+
+      it(command .. ": in on_connect, where the connection fails or works", function()
+        for _, arguments in ipairs(tries) do
+          local redis = it_needs:client(one.url, { retry = false, timeout = 2, connect_timeout = 2,
+            on_connect = function(db)
+              db:call(command .. " " .. table.concat(arguments, " ")):await()
+            end })
+          check.within(20, function()
+            for i = 1, 3 do
+              local ok, value = pcall(function()
+                return redis():echo("token" .. i):await()
+              end)
+              if ok then
+                assert.are.equal("token" .. i, value)
+              else
+                assert.is_truthy(type(value) == "string" or redio.errors.is(value))
+              end
+            end
+          end)
+        end
+      end)
+    end
   end)
 end)

@@ -1,11 +1,11 @@
 -- SPDX-License-Identifier: MIT
--- Promise 21: what cannot be paired with its reply inside MULTI is refused there, before a byte of it is
--- sent. (A real server desynchronises on some of these.)
+-- Promise 21, refused in MULTI: a command that cannot be paired with its reply inside MULTI is refused there, before a
+-- byte of it is sent. (A real server desynchronises on some of these.)
 
 local server = require "spec.support.server"
 local check = require "spec.support.check"
 local spellings = require "spec.support.spellings"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 
 local REFUSED = {
@@ -16,7 +16,7 @@ local REFUSED = {
 }
 
 describe("Promise 21, refused inside MULTI:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()
@@ -60,7 +60,7 @@ describe("Promise 21, refused inside MULTI:", function()
           assert.are.same({ "b" }, (db:get("spec:p21"):exec():await()), name)
           db:close()
         end
-        -- everyone else's replies are still their own
+        -- other callers still get their own replies
         assert.are.equal("paired", (redis():echo "paired":await()))
       end)
     end)

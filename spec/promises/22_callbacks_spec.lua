@@ -1,12 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- Promise 22, callbacks: an error of any type in user code that redio runs or resumes never ends the
--- loop's bookkeeping or corrupts a connection, and calling back into redio from there is safe.
+-- Promise 22, callbacks: an error of any type in user code that redio runs or resumes never stops the loop or corrupts
+-- a connection. User code may call back into redio.
 
 local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
 local child = require "spec.support.child"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 -- Errors of every type, `nil` last.
 local ERRORS = { "a string", { "a table" }, setmetatable({}, { __tostring = function() error "not even this" end }), 42,
@@ -14,7 +14,7 @@ local ERRORS = { "a string", { "a table" }, setmetatable({}, { __tostring = func
 local COUNT = 8
 
 describe("Promise 22, callbacks:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local shared
 
   setup(function()
@@ -167,7 +167,7 @@ describe("Promise 22, callbacks:", function()
             return "decoded"
           end
           local ok, err = pcall(enter, redis, user)
-          -- (what follows may fail: such a client's own `json` is none)
+          -- (the await may fail: the client's `json` is none)
           assert(ok or redio.errors.is(err), tostring(err))
         end)
         assert.is_true(called > 0)
@@ -199,14 +199,14 @@ describe("Promise 22, callbacks:", function()
     end)
   end)
 
-  it("a coroutine that somebody else resumes while it waits for its reply: an error there, no mix-up", function()
+  it("a coroutine that foreign code resumes while it waits for its reply: an error there, no mix-up", function()
     local redis = it_needs:client(shared.url, { retry = false })
     check.within(5, function()
       redis():ping():await()
-      for _, stranger in ipairs { 1, "OK", false, print } do
+      for _, foreign in ipairs { 1, "OK", false, print } do
         local co = coroutine.create(function() return redis():echo "mine":await() end)
         assert.is_true(coroutine.resume(co))
-        local ok, err = coroutine.resume(co, stranger, "not yours")
+        local ok, err = coroutine.resume(co, foreign, "not yours")
         assert.is_false(ok)
         assert.matches("other code resumed it", tostring(err))
         assert.are.equal("next", (redis():echo "next":await()))
@@ -214,8 +214,8 @@ describe("Promise 22, callbacks:", function()
     end)
   end)
 
-  describe("that nobody joins:", function()
-    -- What a child process says whose user code raises, with others' work going on.
+  describe("that is not joined:", function()
+    -- The output of a child process in which user code raises beside the work of others.
     local function outcome(code)
       return child.run_text(([[
         io.stdout:setvbuf "no"

@@ -1,12 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- Promise 23, GC and exit: dropping a client, a handle, a receiver or a waiting coroutine leaks nothing,
--- finalizers do no I/O and never yield, and a program may end in any state, also by os.exit(0, true).
+-- Promise 23, GC and exit: a dropped client, handle, receiver or waiting coroutine leaks nothing. Finalizers do no I/O
+-- and never yield. A program may end in any state, also by os.exit(0, true).
 
 local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
 local child = require "spec.support.child"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 local process = require "spec.support.process"
 
 -- States, as programs: each leaves `keep` full of what is in that state.
@@ -75,7 +75,7 @@ local ENDINGS = {
 }
 
 describe("Promise 23, GC and exit:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local shared
 
   setup(function()
@@ -108,7 +108,7 @@ describe("Promise 23, GC and exit:", function()
     return #check.clients(observer, name)
   end
 
-  it("what was dropped closes its sockets, without anybody's help", function()
+  it("dropped objects close their sockets, without help", function()
     local observer = it_needs:client(shared.url)
     check.within(60, function() -- (LuaJIT takes its time over the heap that the other specs have left)
       local drops = {
@@ -172,7 +172,7 @@ describe("Promise 23, GC and exit:", function()
     end)
   end)
 
-  it("a waiting coroutine that everybody forgot goes, or gets its reply; nobody else gets it", function()
+  it("a waiting coroutine without references goes, or gets its reply; no other gets it", function()
     local redis = it_needs:client(shared.url)
     check.within(10, function()
       redis():ping():await()

@@ -1,7 +1,10 @@
 -- SPDX-License-Identifier: MIT
--- P24: every allocation from the Nth on fails, Lua's, the core's and OpenSSL's alike, for each N: an error, nothing
--- lost, a connection that is dead rather than confused, and a process that lives. What is run: oom_scenarios.lua; and
--- oom_tls_scenarios.lua, for some of the tens of thousands of N that OpenSSL makes, or for all by OOM_STRIDE=1.
+-- Promise 24, out of memory: every allocation from the Nth on fails, Lua's, the core's and OpenSSL's alike, for each N.
+-- The result is an error; nothing is lost, the connection is dead and not confused, and the process lives. The programs
+-- are oom_scenarios.lua and oom_tls_scenarios.lua. OpenSSL makes tens of thousands of N, of which some run, or all by
+-- OOM_STRIDE=1.
+--
+-- Slow: tools/test.sh starts it first.
 
 local uv = require "luv"
 local certificates = require "spec.support.certificates"
@@ -20,7 +23,7 @@ local BUILD = [[${CC:-cc} -std=c99 -O1 -g -Dmalloc=oom_malloc -Drealloc=oom_real
   $(LUA='%s' tools/lua.sh cflags) %s spec/support/oom.c $(LUA='%s' tools/lua.sh libs) %s -lm -o '%s']]
 
 local CORE = "$(ls src/*.c | grep -v tls) spec/support/oom_core.c"
-local TLS = "$(tools/openssl.sh cflags) src/tls.c src/ltls.c spec/support/oom_tls.c"
+local TLS = "$(tools/openssl.sh cflags) src/tls.c src/ltls.c src/lbind.c spec/support/oom_tls.c"
 
 describe("without memory", function()
   local program
@@ -54,7 +57,7 @@ describe("without memory", function()
     assert.is_true(allocations > 1000)
   end)
 
-  it("nor over TLS, and nobody is believed for want of it", function()
+  it("nor over TLS, and no server is trusted for want of memory", function()
     local seed = os.getenv "SEED" or math.floor(uv.hrtime() % 1000007)
     print("promise 24: SEED=" .. seed)
     local certs = certificates.make()

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Promise 25, fork and threads: a connection that came over fork is refused in the child, which never
--- touches it; and several Lua states in several threads of one process do not know of each other.
+-- Promise 25, fork and threads: a connection that was inherited over fork is refused in the child, and the child never
+-- touches it. Several Lua states in threads of one process do not interfere.
 
 local server = require "spec.support.server"
 local child = require "spec.support.child"
@@ -120,7 +120,7 @@ describe("Promise 25, fork and threads:", function()
     assert.are.equal(0, status)
   end
 
-  -- That the parent's connections are the ones they were, and work.
+  -- The parent's connections are the same as before, and work.
   local SAME = [[
     assert(redis():client_id():await() == id, "the parent's connection is another one")
     assert(redis():echo "parent":await() == "parent")
@@ -280,7 +280,7 @@ describe("Promise 25, fork and threads:", function()
     local found = {}
     for line in pipe:lines() do
       local kind, name = line:match " ([bBdD]) (%S+)$"
-      -- what the compiler and the linker put there themselves
+      -- (names with _ belong to the compiler and the linker)
       if kind and not name:find "^_" and not name:find "^completed" and not name:find "^__" then
         found[#found + 1] = kind .. " " .. name
       end

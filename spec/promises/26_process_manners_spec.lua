@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Promise 26, process manners: no signal handler, no death by SIGPIPE, nothing that depends on the locale,
--- no descriptor that a child process inherits, no globals. Each in a process of its own.
+-- Promise 26, process manners: no signal handler, no death by SIGPIPE, nothing that depends on the locale, no
+-- descriptor that a child process inherits, no globals. Each test has a process of its own.
 
 local uv = require "luv"
 local server = require "spec.support.server"

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- Promise 28, one owner: a handle that two coroutines use at once raises, and no result reaches the other. (Of several
--- that wait on one receiver, view or monitor each message reaches one: pubsub_spec and monitor_spec.)
+-- Promise 28, one owner: a handle that two coroutines use at once raises, and no result reaches the other coroutine.
+-- (Of several coroutines on one receiver, view or monitor, one gets each message:
+-- regress/receiver_several_waiters_spec.lua.)
 
 local check = require "spec.support.check"
 local random = require "spec.support.random"
@@ -21,7 +22,7 @@ describe("Promise 28: a handle", function()
     redio.run(redis.close, redis)
   end)
 
-  -- What another coroutine gets for `fn`: its error, at its own line.
+  -- Runs `fn` in another coroutine, where it must raise at its own line. Returns the error.
   local function elsewhere(fn)
     return redio.spawn(function()
       return check.misuse(fn)

@@ -1,12 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- Promise 29, errors reach somebody: an error that nothing awaits is reported once, within a second, with its
--- traceback, whatever the collector does, and ends no process; redio.run raises it.
+-- Promise 29, no error is lost: an error that nothing awaits is reported once, within a second, with its traceback,
+-- whatever the collector does. It ends no process, and redio.run raises it.
 
 local uv = require "luv"
 local redio = require "redio"
 local child = require "spec.support.child"
 local server = require "spec.support.server"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local close_coroutine = rawget(coroutine, "close")
 
@@ -50,7 +50,7 @@ local drops = {
     pcall(redio.with_timeout, 0.01, task.await, task)
     given_up = true
   end,
-  ["a task whose joiner was resumed by a stranger"] = function(_, fail)
+  ["a task whose joiner was resumed by foreign code"] = function(_, fail)
     local task = redio.spawn(function()
       redio.sleep(0.02)
       fail()
@@ -85,7 +85,7 @@ local drops = {
     redio.sleep(0)
     task:cancel()
   end,
-  ["a task that a stranger resumes"] = function(_, fail)
+  ["a task that foreign code resumes"] = function(_, fail)
     local co
     redio.spawn(function()
       co = coroutine.running()
@@ -144,8 +144,8 @@ local kinds = {
   ["nil"] = function() end,
 }
 
-describe("Promise 29, errors reach somebody:", function()
-  local it_needs = stage.new()
+describe("Promise 29, no error is lost:", function()
+  local it_needs = fixtures.new()
   local shared, reports, former
 
   setup(function()

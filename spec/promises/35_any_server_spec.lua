@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Promise 35, any server: logins of every kind succeed, or fail closed, on servers of every generation, and what is
--- asked behind them is answered to whoever asked. In nginx: nginx_any_server_spec.lua; in Luvit and Neovim: their own.
+-- Promise 35, any server: logins of every kind succeed, or fail closed, on servers of every generation, and the
+-- commands behind them get their own answers. (In nginx: hosts/nginx/any_server_spec.lua. In Luvit and Neovim: hosts/.)
 
 local redio = require "redio"
 local check = require "spec.support.check"

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- Some seconds of the random driver, plain and over TLS, each time with another seed; `make chaos SECONDS= SEED= TLS=`
--- is the same for longer. In a process of its own, whose end is part of it.
+-- Some seconds of the random driver (spec/support/chaos.lua), plain and over TLS, with another seed each time. `make
+-- chaos SECONDS= SEED= TLS=` runs it for longer. It runs in a process of its own, and the end of that process is
+-- checked too.
 
 local uv = require "luv"
 local child = require "spec.support.child"

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Known of lua-resty-redis: BLPOP runs into the client's deadline, an item is pushed later, and what the next
--- command on the same object reads is the item: taken from the list, and given to the wrong caller.
+-- As in lua-resty-redis: BLPOP ran into the client's deadline, an item was pushed later, and the next command on the
+-- same object read the item. It was gone from the list, and reached the wrong caller.
 
 local redio = require "redio"
 local check = require "spec.support.check"

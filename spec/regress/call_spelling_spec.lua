@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The table of commands knew "SUBSCRIBE", and not "SUBSCRIBE news": such a name went out as an unknown, harmless
--- command on the connection that all share. Every reply after it reached the caller of the one before, CLIENT REPLY
--- SKIP did the same, SELECT moved everybody to another database, and a key in the name was sent in upper case.
+-- command on the shared connection. Every reply after it reached the caller of the one before. CLIENT REPLY SKIP did
+-- the same, SELECT moved all callers to another database, and a key in the name was sent in upper case.
 
 local check = require "spec.support.check"
 local lua_version = require "redio.base.lua_version"

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- CLIENT REPLY SKIP swallows the reply of the next command, also when that is a CLIENT REPLY which the server does
--- not understand; that one's error was waited for, and every reply after it went to the command before its own.
+-- CLIENT REPLY SKIP swallows the reply of the next command, also that of a CLIENT REPLY which the server does not
+-- understand. The client waited for that error, and every reply after it went to the command before its own.
 
 local check = require "spec.support.check"
 local redio = require "redio"

@@ -1,16 +1,16 @@
 -- SPDX-License-Identifier: MIT
--- connect() hung for ever on a receiver whose queue was full: the server's confirmation lay behind messages that were
--- not read.
+-- connect() hung for ever on a receiver with a full queue: the server's confirmation lay behind messages that were not
+-- read.
 
 local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local KIB = 1024
 
-describe("a receiver whose queue is full", function()
-  local it_needs = stage.new()
+describe("a receiver with a full queue", function()
+  local it_needs = fixtures.new()
   local one
 
   setup(function()
@@ -25,7 +25,7 @@ describe("a receiver whose queue is full", function()
     it_needs:clear()
   end)
 
-  -- A receiver of "a", and `count` messages for it that nobody takes; more than the network holds.
+  -- A receiver of "a", and `count` messages for it that are not taken, more than the network holds.
   local function full(protocol, options, count, size)
     options.protocol = protocol
     local redis, publisher = it_needs:client(one.url, options), it_needs:client(one.url)

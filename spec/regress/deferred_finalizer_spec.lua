@@ -1,10 +1,10 @@
 -- SPDX-License-Identifier: MIT
--- What a finalizer deferred was forgotten when the collector ran while the list of deferred work was exchanged for
--- an empty one: the socket of a connection that was dropped stayed open.
+-- A deferred finalizer was forgotten when the collector ran while the list of deferred work was exchanged for an empty
+-- one. The socket of a dropped connection stayed open.
 
 local child = require "spec.support.child"
 
--- A program of its own, whose heap is so small that the collector gets around all the time.
+-- A program of its own, with a heap so small that the collector completes a cycle all the time.
 local PROGRAM = [[
 local redio = require "redio"
 local lua_version = require "redio.base.lua_version"

@@ -5,10 +5,10 @@
 local redio = require "redio"
 local check = require "spec.support.check"
 local server = require "spec.support.server"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 describe("a full pool", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local shared
 
   setup(function()
@@ -110,7 +110,7 @@ describe("a full pool", function()
 
   it("has no more than it may have, although some need new ones", function()
     local redis = it_needs:client(shared.url, { max_connections = 2, pool_timeout = 5 })
-    local pool, most = redis._pool, 0
+    local pool, most = redis.topology:pick().pool, 0
     check.within(20, function()
       local function use(extra)
         local conn = assert(pool:acquire(extra))

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- health_check_interval sent its PING on connections that a handle held: into an open MULTI, where the PINGs came out
--- of EXEC among the results, and after CLIENT REPLY OFF or SKIP, where no answer came and the connection was closed.
+-- health_check_interval sent its PING on connections that a handle held. In an open MULTI the PINGs came out of EXEC
+-- among the results. After CLIENT REPLY OFF or SKIP no answer came, and the connection was closed.
 
 local check = require "spec.support.check"
 local redio = require "redio"
@@ -29,7 +29,7 @@ describe("A health check", function()
     end)
   end)
 
-  it("stays off a connection whose replies are turned off, or of which the next one is", function()
+  it("stays off a connection without replies, or without the next one", function()
     with_client(function(redis)
       redis:with_connection(function(db)
         db:client_reply("OFF"):await()

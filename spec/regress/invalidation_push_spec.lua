@@ -1,16 +1,16 @@
 -- SPDX-License-Identifier: MIT
--- Under RESP3 the server tells of invalidated keys by a push of a kind of its own, which was dropped: a receiver of
--- "__redis__:invalidate" heard nothing, where under RESP2 it did.
+-- Under RESP3 the server tells of invalidated keys by a push of its own kind, which was dropped. A receiver of
+-- "__redis__:invalidate" got nothing, unlike under RESP2.
 
 local server = require "spec.support.server"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local INVALIDATE = "__redis__:invalidate"
 
 for _, protocol in ipairs { 2, 3 } do
   describe(("a receiver of %s under RESP%d"):format(INVALIDATE, protocol), function()
-    local it_needs = stage.new()
+    local it_needs = fixtures.new()
     local writer
 
     before_each(function()
@@ -21,7 +21,7 @@ for _, protocol in ipairs { 2, 3 } do
       it_needs:clear()
     end)
 
-    -- A receiver, and a handle whose reads are tracked for it.
+    -- A receiver, and a handle. The reads of the handle are tracked for the receiver.
     local function set_up(options)
       local id
       options = options or {}
@@ -91,9 +91,9 @@ for _, protocol in ipairs { 2, 3 } do
   end)
 end
 
-describe("a push of a kind that nobody knows", function()
+describe("a push of an unknown kind", function()
   it("is skipped", function()
-    local it_needs = stage.new()
+    local it_needs = fixtures.new()
     local peer = it_needs:fake(function(_, words)
       if words[1] == "SUBSCRIBE" then
         return ">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n>2\r\n$5\r\nnovel\r\n*1\r\n:1\r\n>1\r\n$8\r\npubsubby\r\n"

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- HELLO took whatever came next for its answer: after a line too many (a banner, a proxy's word) the first command got
--- HELLO's map, and under steady traffic each caller the reply of the one before. (In nginx:
--- spec/hosts/nginx/login_spec.lua.)
+-- HELLO took whatever came next for its answer. After a line too many (a banner, a proxy's word) the first command got
+-- HELLO's map, and under steady traffic each caller got the reply of the one before. (In nginx:
+-- hosts/nginx/login_spec.lua.)
 
 local redio = require "redio"
 local check = require "spec.support.check"
@@ -10,7 +10,7 @@ local fake = require "spec.support.fake"
 local HELLO = "%2\r\n$7\r\nversion\r\n$6\r\n7.0.15\r\n$5\r\nproto\r\n:3\r\n"
 
 describe("A login", function()
-  -- What the first await raises; the server's answers by command, each a text or a function of the connection.
+  -- The error of the first await. `answers`: the server's, by command, each a text or a function of the connection.
   local function refused(answers, options)
     local server = fake.start(function(conn, words)
       local answer = answers[words[1]] or "+OK\r\n"

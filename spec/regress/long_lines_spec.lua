@@ -1,18 +1,18 @@
 -- SPDX-License-Identifier: MIT
--- A line of more than 64 KiB was a protocol error, although servers send such: a script's error ended the connection
--- that everybody shares, and a monitor died of any command of that size anywhere on the server.
+-- A line of more than 64 KiB was a protocol error, although servers send such lines. A script's error ended the shared
+-- connection, and a monitor died of any command of that size anywhere on the server.
 
 local redio = require "redio"
 local core = require "redio.core"
 local check = require "spec.support.check"
 local server = require "spec.support.server"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local KIB = 1024
 local LONG = 70000
 
 describe("a line of more than 64 KiB", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()

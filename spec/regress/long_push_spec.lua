@@ -4,7 +4,7 @@
 local redio = require "redio"
 local core = require "redio.core"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local MOST = jit and 7000 or 200000
 
@@ -27,7 +27,7 @@ local function told(count, type)
 end
 
 describe("a push", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()
@@ -95,7 +95,7 @@ describe("a push", function()
 end)
 
 describe("thousands of replies of other kinds", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()

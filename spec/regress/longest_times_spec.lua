@@ -14,7 +14,7 @@ local LONG = { math.huge, 1e300, 1e16, 2 ^ 53, 0x7fffffff / 1000 + 1, MAXINTEGER
 local SHORT = { 0, 1e-300, 1e-9, 0.0005 }
 local WRONG = { 0 / 0, -1, -1e-9, -math.huge, "1", {} }
 
--- Whether a task still runs after a few turns of the loop; cancels it.
+-- True if a task still runs after a few turns of the loop. Cancels it.
 local function still_waits(fn, ...)
   local task = redio.spawn(fn, ...)
   redio.sleep(0.005)

@@ -1,12 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- A map was built as a table, thrown away when its last key was none that a table can have, and built again as a list
--- of pairs: of maps within maps at each level twice, so that 334 bytes took seconds. Errors among the values were
--- remembered once for each time; and of equal keys the last value was given to a decoder as often as the key came.
+-- A map was built as a table, thrown away when its last key could not be a table's key, and built again as a list of
+-- pairs. Maps within maps were built twice at each level, so that 334 bytes took seconds. Errors among the values were
+-- recorded once for each time. Of equal keys a decoder got the last value as often as the key came.
 
 local redio = require "redio"
 local core = require "redio.core"
 local server = require "spec.support.server"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local function decode(bytes)
   local decoder = core.decoder()
@@ -76,7 +76,7 @@ local shapes_of_pain = {
 }
 
 describe("maps within maps", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()

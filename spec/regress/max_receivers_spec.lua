@@ -5,10 +5,10 @@
 local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 describe("receivers and monitors", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What was sent stayed in memory until it was answered, also writes, which can never be sent again: a server that reads
--- and does not answer filled this end's memory, whatever max_queued_bytes said. And the results of a chain that was
+-- Sent bytes stayed in memory until they were answered, also writes, which can never be sent again. A server that read
+-- and did not answer filled the client's memory, whatever max_queued_bytes said. And the results of a chain that was
 -- cancelled half way stayed for as long as its connection lived.
 
 local check = require "spec.support.check"

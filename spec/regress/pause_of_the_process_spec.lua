@@ -1,115 +1,132 @@
 -- SPDX-License-Identifier: MIT
--- The loop looks at its timers before its sockets. After a pause of the process that was longer than a deadline the
--- reply lay in the socket, and was called overdue: the shared connection was closed, and all that was in flight lost.
+-- The loop runs its timers before it reads its sockets. After a pause of the process that was longer than a deadline,
+-- the reply lay in the socket, and yet the deadline struck: the shared connection was closed, and all that was in
+-- flight was lost.
 
-local fake = require "spec.support.fake"
-local redio = require "redio"
-local server = require "spec.support.server"
 local uv = require "luv"
+local redio = require "redio"
+local check = require "spec.support.check"
+local fixtures = require "spec.support.fixtures"
+local server = require "spec.support.server"
 
 describe("After a pause of the process", function()
+  local it_needs = fixtures.new()
   local url
 
   setup(function()
     url = server.shared().url
   end)
 
-  -- Adds one, which takes the server a moment.
-  local function count(db)
-    return select(2, db:call("DEBUG", "SLEEP", 0.05):incr("n"):await())
+  after_each(function()
+    it_needs:clear()
+  end)
+
+  -- Runs `wait` in a task, and stops the process for so long once it waits. Returns its results.
+  local function pause_while(wait, seconds)
+    local task = redio.spawn(wait)
+    redio.sleep(0.02)
+    uv.sleep((seconds or 0.4) * 1000)
+    return task:await()
   end
 
-  -- Stops everything in this process for so long, beginning at the next turn of the loop.
-  local function pause(seconds)
-    uv.sleep(seconds * 1000)
+  -- A reply that comes 0.1 s after the request.
+  local function late(db)
+    return (select(2, db:call("DEBUG", "SLEEP", "0.1"):echo "in time":await()))
   end
 
-  it("a reply that is there is no overdue one (timeout)", function()
-    redio.run(function()
-      local redis = redio.Redis(url, { timeout = 0.3 })
-      redis():del("n"):await()
-      local id = redis():client_id():await()
-      local task = redio.spawn(function()
-        return count(redis())
+  describe("a deadline does not strike when its reply is there:", function()
+    it("the option timeout", function()
+      check.within(10, function()
+        local redis = it_needs:client(url, { timeout = 0.3 })
+        local id = redis():client_id():await()
+        assert.are.equal("in time", pause_while(function() return late(redis()) end))
+        assert.are.equal(id, redis():client_id():await())
       end)
-      redio.sleep(0.02)
-      pause(0.8)
-      assert.are.equal(1, task:await())
-      assert.are.equal(id, redis():client_id():await())
-      redis:close()
     end)
-  end)
 
-  it("nor by the deadline of a chain or of with_timeout", function()
-    redio.run(function()
-      local redis = redio.Redis(url)
-      redis():del("n"):await()
-      for i, wait in ipairs {
-        function()
-          return count(redis():timeout(0.3))
-        end,
-        function()
-          return redio.with_timeout(0.3, function()
-            return count(redis())
-          end)
-        end,
-      } do
-        local task = redio.spawn(wait)
-        redio.sleep(0.02)
-        pause(0.8)
-        assert.are.equal(i, task:await())
-      end
-      redis:close()
-    end)
-  end)
-
-  it("nor a login (connect_timeout)", function()
-    local late = fake.start(function(_, words)
-      return words[1] == "ECHO" and ("$1\r\n%s\r\n"):format(words[2]) or "+OK\r\n"
-    end)
-    redio.run(function()
-      local redis = redio.Redis(late.url, { connect_timeout = 0.3, retry = false })
-      local task = redio.spawn(function()
-        return redis():echo("a"):await()
+    it("a handle's timeout", function()
+      check.within(10, function()
+        local redis = it_needs:client(url)
+        redis():ping():await()
+        assert.are.equal("in time", pause_while(function() return late(redis():timeout(0.3)) end))
       end)
-      for _ = 1, 4 do
-        redio.sleep(0)
-      end
-      pause(0.8)
-      assert.are.equal("a", task:await())
-      redis:close()
     end)
-    late:stop()
-  end)
 
-  it("nor the answer to a health check", function()
-    redio.run(function()
-      local redis = redio.Redis(url, { health_check_interval = 0.1 })
-      local id = redis():client_id():await()
-      for _ = 1, 10 do
-        redio.sleep(0.09)
-        pause(0.25)
-      end
-      assert.are.equal(id, redis():client_id():await())
-      redis:close()
-    end)
-  end)
-
-  it("a reply that is not there is overdue all the same", function()
-    redio.run(function()
-      local redis = redio.Redis(url, { timeout = 0.2, retry = false })
-      redis():ping():await()
-      server.shared():pause()
-      local task = redio.spawn(function()
-        return redis():get("n"):await()
+    it("with_timeout", function()
+      check.within(10, function()
+        local redis = it_needs:client(url)
+        redis():ping():await()
+        assert.are.equal("in time", pause_while(function() return redio.with_timeout(0.3, late, redis()) end))
       end)
-      redio.sleep(0.02)
-      pause(0.5)
-      local ok, err = pcall(task.await, task)
-      server.shared():resume()
-      assert.is_false(ok)
-      assert.are.equal("TimeoutError", err.kind)
-      redis:close()
+    end)
+
+    it("a blocking command, and a wait for its place in the pool", function()
+      check.within(10, function()
+        local redis = it_needs:client(url, { max_connections = 1, pool_timeout = 0.3 })
+        redis():blpop("spec:pause", 0.001):await()
+        pause_while(function()
+          local holder = redio.spawn(function() return redis():blpop("spec:pause", 0.1):await() end)
+          redio.sleep(0)
+          assert.are.equal("in time", redis:with_connection(function(db) return (db:echo "in time":await()) end))
+          holder:await()
+        end)
+      end)
+    end)
+
+    it("a login (connect_timeout)", function()
+      local peer = it_needs:fake(function(_, words)
+        return words[1] == "ECHO" and ("$1\r\n%s\r\n"):format(words[2]) or "+OK\r\n"
+      end)
+      check.within(10, function()
+        local redis = it_needs:client(peer.url, { connect_timeout = 0.3, retry = false })
+        local task = redio.spawn(function() return redis():echo("a"):await() end)
+        for _ = 1, 4 do
+          redio.sleep(0)
+        end
+        uv.sleep(800)
+        assert.are.equal("a", task:await())
+      end)
+    end)
+
+    it("a health check", function()
+      check.within(10, function()
+        local redis = it_needs:client(url, { health_check_interval = 0.1 })
+        local id = redis():client_id():await()
+        for _ = 1, 10 do
+          redio.sleep(0.09)
+          uv.sleep(250)
+        end
+        assert.are.equal(id, redis():client_id():await())
+      end)
+    end)
+  end)
+
+  describe("a deadline strikes when its reply is not there:", function()
+    it("the option timeout", function()
+      check.within(10, function()
+        local redis = it_needs:client(url, { timeout = 0.2, retry = false })
+        redis():ping():await()
+        server.shared():pause()
+        it_needs:finally(function() server.shared():resume() end)
+        check.raises("TimeoutError", pause_while, function() redis():get("n"):await() end)
+      end)
+    end)
+
+    it("with_timeout; and a command that was not written in time is not written", function()
+      check.within(10, function()
+        local redis = it_needs:client(url)
+        redis():del "spec:pause":await()
+        local err = check.raises("TimeoutError", pause_while, function()
+          redio.with_timeout(0.1, function() redis():blpop("spec:pause:none", 0):await() end)
+        end)
+        assert.matches("0.1 s", err.message)
+        local task = redio.spawn(function()
+          return check.raises("TimeoutError", function() redis():incr "spec:pause":timeout(0.02):await() end)
+        end)
+        redio.spawn(uv.sleep, 50) -- in the same turn
+        assert.are.equal("no", task:await().sent)
+        assert.is_nil((redis():get "spec:pause":await()))
+      end)
     end)
   end)
 end)

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The stream died between two replies of one chain: its waiter was resumed with the text, as if by a stranger, and
--- then once more when the connection was given up.
+-- The stream died between two replies of one chain. The waiter was resumed with the text as a foreign value, and once
+-- more when the connection was given up.
 
 local redio = require "redio"
 local check = require "spec.support.check"

@@ -21,7 +21,7 @@ local HEAD = [[
   end
 ]]
 
--- What still waits must be waited for: prints "heard".
+-- The loop runs on until each of these has its message and prints "heard".
 local WAITS = {
   ["a receiver, after a view's wait"] = [[
     local receiver = redis:pubsub("a", "b"):connect()
@@ -88,7 +88,7 @@ local ENDS = {
     start(function()
       pcall(redio.with_timeout, 0.02, function() while true do monitor:await() end end)
     end)]],
-  ["a wait that a stranger ended"] = [[
+  ["a wait that foreign code ended"] = [[
     local receiver = redis:pubsub("a"):connect()
     local co = start(function() pcall(receiver.await, receiver) end)
     coroutine.resume(co)]],

@@ -1,14 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- Receivers and monitors in nginx that several light threads wait on: what waits is kept, each message reaches one in
--- the order in which they came, also through losses, and they have a bound of their own.
+-- Receivers and monitors in nginx on which several light threads wait: waits are kept, each message reaches one thread
+-- in the order of arrival, also through losses, and they have a bound of their own.
 
 local check = require "spec.support.check"
 local nginx = require "spec.support.nginx"
 local server = require "spec.support.server"
 
-local is_there, reason = nginx.available()
-
--- What the handler prints; it runs with `redis` and the helpers below.
+-- The beginning of each handler: `redis` and helpers.
 local HEAD = [[
   local redis = shared("here", os.getenv "REDIS_URL", { retry = { max = 3, base = 0.001, cap = 0.005 } })
   local other = shared("other", os.getenv "REDIS_URL")
@@ -212,7 +210,7 @@ local PROGRAMS = {
 }
 
 describe("In nginx, a receiver", function()
-  if not is_there then return pending("there is no nginx: " .. tostring(reason)) end
+  if nginx.missing() then return pending(nginx.missing()) end
 
   local own, line, web
 

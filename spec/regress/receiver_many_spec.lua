@@ -1,11 +1,11 @@
 -- SPDX-License-Identifier: MIT
--- Ten thousand of everything: subscribing to as many channels at once failed on LuaJIT, and what was done for each of
--- many waiters, views or unsubscriptions took time with the square of their number.
+-- Ten thousand of each: subscribing to as many channels at once failed on LuaJIT, and the work for each of many
+-- waiters, views or unsubscriptions took time with the square of their number.
 
 local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local function names(count)
   local list = {}
@@ -16,7 +16,7 @@ local function names(count)
 end
 
 describe("many", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local redis
 
   before_each(function()

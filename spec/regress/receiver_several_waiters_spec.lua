@@ -6,13 +6,13 @@
 local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local CHANNEL = "spec:several"
 local QUICKLY = { max = 3, base = 0.001, cap = 0.005 }
 
 describe("several that wait:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local publisher
 
   before_each(function()
@@ -124,13 +124,13 @@ describe("several that wait:", function()
           local redis = it_needs:client(server.shared().url)
           local receiver = redis:pubsub(CHANNEL):connect()
           local take, got = way(receiver), {}
-          local stranger
+          local foreign
           local tasks = start(function()
             local n = #got
             return n >= 0 and take()
           end, 3, got)
           local timed = redio.spawn(function() return pcall(redio.with_timeout, 0.02, take) end)
-          local odd = coroutine.create(function() stranger = { pcall(take) } end)
+          local odd = coroutine.create(function() foreign = { pcall(take) } end)
           coroutine.resume(odd)
           redio.sleep(0)
           local last = start(take, 2, got)
@@ -138,7 +138,7 @@ describe("several that wait:", function()
           tasks[3]:cancel()
           coroutine.resume(odd, "not for you")
           assert.is_false((timed:await()))
-          assert.is_false(stranger[1])
+          assert.is_false(foreign[1])
           publish(1, 3)
           last[2]:await()
           assert.are.same({ "2:1", "1:2", "2:3" }, got)
@@ -377,7 +377,7 @@ describe("several that wait:", function()
           end
           redio.sleep(0.02)
           object:close()
-          local seconds = stage.time(function()
+          local seconds = fixtures.time(function()
             for i = 1, 3 do
               assert.is_nil((tasks[i]:await()))
             end

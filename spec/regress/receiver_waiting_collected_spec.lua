@@ -6,7 +6,7 @@ local redio = require "redio"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
 local process = require "spec.support.process"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local CHANNEL = "spec:kept"
 
@@ -58,7 +58,7 @@ local STARTS = {
 }
 
 describe("what waits is not collected:", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
   local publisher
 
   before_each(function()
@@ -159,8 +159,8 @@ describe("what waits is not collected:", function()
   end)
 end)
 
-describe("what nobody waits on and nobody refers to is collected:", function()
-  local it_needs = stage.new()
+describe("without waits and without references it is collected:", function()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- A connection on which MULTI was still open served others: EXEC renamed away, or refused in any other way than by
--- EXECABORT, and whatever on_connect left behind. They got "QUEUED" for their values, or waited for ever.
+-- A connection on which MULTI was still open served others: EXEC was renamed away, or refused in another way than by
+-- EXECABORT, or on_connect had left something behind. The others got "QUEUED" for their values, or waited for ever.
 
 local check = require "spec.support.check"
 local fake = require "spec.support.fake"
@@ -69,7 +69,7 @@ describe("A MULTI that stays open", function()
     end)
   end)
 
-  it("is told to nobody as a value: a QUEUED that was not to come ends the connection", function()
+  it("is never given as a value: a QUEUED that was not to come ends the connection", function()
     for _, protocol in ipairs { 2, 3 } do
       local peer = fake.start(function(_, words)
         return words[1] == "GET" and "+QUEUED\r\n" or "+OK\r\n"

@@ -54,7 +54,7 @@ describe("A replica that refuses writes", function()
     end)
   end
 
-  it("is left at the first refusal, so that the next connection finds who is master now", function()
+  it("is left at the first refusal, so that the next connection finds the present master", function()
     redio.run(function()
       local redis = redio.Redis(replica.url)
       local id = redis():client_id():await()

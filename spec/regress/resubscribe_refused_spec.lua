@@ -5,14 +5,14 @@
 local redio = require "redio"
 local certificates = require "spec.support.certificates"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local QUICKLY = { max = 3, base = 0.001, cap = 0.005 }
 
 local SUBSCRIBED = ">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"
 
 describe("a receiver that resubscribes", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()
@@ -44,7 +44,7 @@ describe("a receiver that resubscribes", function()
       local gaps = 0
       local receiver = redis:pubsub("secret"):resubscribe(function() gaps = gaps + 1 end):connect()
       local tasks = start(receiver, "secret")
-      -- the server ends the connection of whoever has subscribed to what he may not any more
+      -- the server ends the connection of a subscriber that has lost its right
       one:cli("acl", "setuser", "reader", "resetchannels", "&public")
       assert_raise("NoPermissionError", tasks)
       redio.sleep(0.2)

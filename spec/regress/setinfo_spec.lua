@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- A server of 7.2 is told which library this is. Nobody waits for the answer, and what nobody waits for before it is
--- written was, for a time, not written at all.
+-- A server from 7.2 on is told the name of the library, and nothing waits for the answer. For a time, a command that
+-- nothing waits for was not written at all if it came first.
 
 local redio = require "redio"
 local check = require "spec.support.check"

@@ -8,7 +8,7 @@ local fake = require "spec.support.fake"
 
 describe("A reply too many that comes in parts", function()
   for _, stray in ipairs { "+more\r\n", "$4\r\nmore\r\n", "*2\r\n:1\r\n:2\r\n", "-ERR more\r\n" } do
-    it("ends the connection, and is given to nobody: " .. stray:gsub("\r\n", " "), function()
+    it("ends the connection, and is given to no caller: " .. stray:gsub("\r\n", " "), function()
       for cut = 1, #stray - 1 do
         local rest
         local server = fake.start(function(conn, words)

@@ -4,7 +4,7 @@
 
 local redio = require "redio"
 local check = require "spec.support.check"
-local stage = require "spec.support.stage"
+local fixtures = require "spec.support.fixtures"
 
 local function array(protocol, ...)
   local parts = { (protocol == 3 and ">" or "*") .. select("#", ...) .. "\r\n" }
@@ -16,7 +16,7 @@ local function array(protocol, ...)
 end
 
 describe("a subscription that the server takes away", function()
-  local it_needs = stage.new()
+  local it_needs = fixtures.new()
 
   after_each(function()
     it_needs:clear()
@@ -119,7 +119,7 @@ describe("a subscription that the server takes away", function()
         end)
       end)
 
-      it("is subscribed again with the next wait when nobody waits", function()
+      it("is subscribed again with the next wait when none waits", function()
         check.within(10, function()
           local gaps = 0
           local receiver = redis:pubsub():ssubscribe("s"):resubscribe(function() gaps = gaps + 1 end):connect()

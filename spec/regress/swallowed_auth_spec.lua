@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- Servers from 7.2 on do not answer an AUTH that fails while other replies wait to be sent: what follows it in a chain
--- was then taken for its answer, and an AUTH right behind the login, whose CLIENT SETINFO nobody waits for, hung until
--- `timeout`. AUTH leaves when all that was sent before is answered, or not at all.
+-- Servers from 7.2 on do not answer an AUTH that fails while other replies wait to be sent. The next reply of the chain
+-- was taken for its answer. An AUTH right behind the login, which ends in a CLIENT SETINFO without a waiter, hung until
+-- `timeout`. AUTH now leaves when all that was sent before is answered, or not at all.
 
 local redio = require "redio"
 local check = require "spec.support.check"
@@ -21,7 +21,7 @@ describe("An AUTH that fails", function()
     redis = redio.Redis(server.url, { timeout = 1, retry = false })
   end
 
-  -- What became of it: "AuthError", or "refused" when it was not sent.
+  -- The outcome: "AuthError", or "refused" when it was not sent.
   local function outcome_of(fn)
     local ok, err = pcall(fn)
     assert.is_false(ok)
@@ -42,7 +42,7 @@ describe("An AUTH that fails", function()
         end)
       end)
 
-      it("is told in a chain, or refused there, and takes nobody's reply: " .. generation.name, function()
+      it("is told in a chain, or refused there, and takes no other's reply: " .. generation.name, function()
         start(generation)
         check.within(5, function()
           local db = redis:connection()

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Tasks that have ended, and those that were dropped while they waited, were kept for ever on LuaJIT, which has no
--- ephemeron tables: a kilobyte for each.
+-- On LuaJIT, which has no ephemeron tables, tasks that had ended were kept for ever, and so were those dropped while
+-- they waited: a kilobyte for each.
 
 local redio = require "redio"
 

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
---- An address that swallows every attempt to connect: a socket that listens, whose process accepts nothing, and whose
---- queue is full. Linux answers no SYN there.
+-- An address at which every attempt to connect hangs. A process listens there and accepts nothing, and the queue of its
+-- socket is full, so that Linux answers no SYN.
 
 local uv = require "luv"
 
@@ -11,7 +11,7 @@ local M = {}
 local Hole = {}
 Hole.__index = Hole
 
--- Listens, and goes on when its standard input ends, which it also does with whoever started it.
+-- Listens until its standard input ends. It ends also with the process that started this one.
 local PROGRAM = [[
   local uv = require "luv"
   local socket = uv.new_tcp()
@@ -22,7 +22,7 @@ local PROGRAM = [[
   os.exit(0)
 ]]
 
--- Whether connecting succeeds, fails ("refused"), or does neither for so many milliseconds (nil).
+-- Connects: "connected", "refused", or nil when neither comes within so many milliseconds.
 local function try(self, milliseconds)
   local socket, timer, said, over = uv.new_tcp(), uv.new_timer(), nil, false
   socket:connect(self.host, self.port, function(err)
@@ -40,7 +40,7 @@ local function try(self, milliseconds)
 end
 
 --- Needs the loop not to run.
----@param host string of this machine, where nobody listens on that port
+---@param host string of this machine, without a listener on that port
 ---@param port integer
 ---@return table? hole `stop()`; nil where connecting goes on and on
 function M.start(host, port)

@@ -5,7 +5,7 @@ local uv = require "luv"
 
 local M = {}
 
--- The subjects' names, and what else is said of each. `by`: who signs, itself when false. `days` left.
+-- The subjects' names, and their properties. `by`: the subject that signs, or false for itself. `days` left.
 local SUBJECTS = {
   { name = "ca", by = false, ca = true },
   { name = "other_ca", by = false, ca = true },
@@ -19,12 +19,11 @@ local SUBJECTS = {
   { name = "self_signed", names = "DNS:localhost", by = false },
   { name = "for_clients", names = "DNS:localhost", usage = "clientAuth" },
   { name = "client", usage = "clientAuth" },
-  { name = "stranger", usage = "clientAuth", by = "other_ca" },
+  { name = "foreign", usage = "clientAuth", by = "other_ca" },
 }
 
 local COMMANDS = [[
-openssl ecparam -name prime256v1 -genkey -noout -out %s.key &&
-openssl req -new -key %s.key -subj '/CN=%s' -out %s.csr &&
+openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout %s.key -subj '/CN=%s' -out %s.csr &&
 openssl x509 -req -in %s.csr %s -days %d -sha256 -extfile %s.ext -out %s.crt]]
 
 local function write(path, text)
@@ -51,7 +50,7 @@ local function commands(dir, subject)
   end
   write(("%s/%s.ext"):format(dir, name), extensions(subject))
   local signer = by and ("-CA %s.crt -CAkey %s.key -CAcreateserial"):format(by, by) or ("-signkey %s.key"):format(name)
-  return COMMANDS:format(name, name, subject.cn or ("redio spec " .. name), name, name, signer, subject.days or 2, name,
+  return COMMANDS:format(name, subject.cn or ("redio spec " .. name), name, name, signer, subject.days or 2, name,
     name)
 end
 

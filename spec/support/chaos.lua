@@ -1,20 +1,21 @@
 -- SPDX-License-Identifier: MIT
--- The seeded random driver: coroutines at every kind of work, through the fault proxy, against a server that is
--- killed, paused and restarted. Each request carries a mark of its own, and its reply must be made of it; each
--- request ends exactly once; in the end nothing is in use and nothing is left. The same over TLS, when asked for.
+-- The seeded random driver of promises/chaos_spec.lua and `make chaos`. Coroutines do work of every kind, through the
+-- fault proxy, against a server that is killed, paused and restarted. Each request carries a mark of its own, and its
+-- reply must be made of it. Each request ends exactly once. At the end nothing is in use and nothing is left. All of it
+-- runs over TLS on request.
 --
--- What is chosen depends on the seed alone: every worker, every request and the maker of faults draw from
--- generators of their own. When things happen depends on the machine.
+-- Every choice depends on the seed alone: each worker, each request and the maker of faults have generators of their
+-- own. The times depend on the machine.
 
 local redio = require "redio"
 local uv = require "luv"
 local certificates = require "spec.support.certificates"
 local faults = require "spec.support.chaos_faults"
-local leftovers = require "spec.support.leftovers"
+local process = require "spec.support.process"
 local proxies = require "spec.support.proxy"
 local servers = require "spec.support.server"
 local tls_peer = require "spec.support.tls_peer"
-local turns = require "spec.support.turns"
+local loop_turns = require "spec.support.loop_turns"
 local work = require "spec.support.chaos_work"
 
 local M = {}
@@ -22,7 +23,7 @@ local M = {}
 local WORKERS = 50
 local LONGEST = 20 -- seconds; whatever has not ended by then, with the server well, never will
 
--- What the clients have in common: times short enough for a run of some seconds.
+-- Options of all clients: times short enough for a run of some seconds.
 local COMMON = {
   timeout = 1, connect_timeout = 1, pool_timeout = 1, health_check_interval = 0.3, max_connections = 16,
   retry = { max = 3, base = 0.01, cap = 0.1 },
@@ -75,7 +76,7 @@ end
 
 local EXPECTED = { "ConnectionError", "PoolClosedError", "LoadingError" }
 
--- Whether this is how a request may end in a world like that.
+-- True for an error that this world may cause.
 local function is_expected(world, job, err)
   for _, kind in ipairs(EXPECTED) do
     if redio.errors.is(err, kind) then
@@ -125,11 +126,11 @@ local function settle(world, job, ok, got, expected)
   job.open = {}
 end
 
--- Runs in a task that never ends, so that whoever resumes it once more is noticed.
+-- Runs in a task that never ends, so that a second resume is noticed.
 local function perform(world, job)
   job.begun = true
   settle(world, job, pcall(job.run, job))
-  turns.next(job.done)
+  loop_turns.next(job.done)
   while true do
     coroutine.yield()
     world.report.twice = world.report.twice + 1
@@ -149,7 +150,7 @@ local function cancel_later(world, job, task, seconds)
     task:cancel()
     if not job.begun then -- it never will
       settle(world, job, false, redio.errors.new("CancelledError", "before it began"))
-      turns.next(job.done)
+      loop_turns.next(job.done)
     end
   end)
 end
@@ -252,7 +253,7 @@ local function check_leaks(world, before)
   local text
   for _ = 1, 60 do
     redio.sleep(0.05)
-    text = leftovers.excess(before)
+    text = process.excess(before)
     if not text and next(world.tracked) then
       text = "clients were never collected"
     end
@@ -331,7 +332,7 @@ function M.run(seconds, seed, over_tls)
     redio.spawn(redio.sleep, 0.001):await()
   end)
   collectgarbage()
-  local before, world = leftovers.measure(), nil
+  local before, world = process.holdings(), nil
   redio.run(function()
     world = begin(seed, report, over_tls)
     local ok, err = pcall(drive, world, seconds)
@@ -369,7 +370,7 @@ local function line(title, list)
   return ("  %-13s %s\n"):format(title, table.concat(words, ", "))
 end
 
---- What happened, as text.
+--- The report as text.
 function M.summary(report)
   local out = {}
   for _, name in ipairs(sorted(report.work)) do

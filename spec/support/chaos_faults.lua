@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What goes wrong around the random driver: on the network, with the server, and with the clients themselves.
+-- The faults of the random driver (chaos.lua): on the network, of the server, and of the clients themselves.
 
 local redio = require "redio"
 local uv = require "luv"
@@ -50,7 +50,7 @@ function faults.hold(world, random)
   world.proxy:release()
 end
 
--- What has lost bytes may not go on: TCP never does.
+-- (A connection that has lost bytes is cut afterwards: TCP loses none.)
 function faults.black_hole(world, random)
   local side = direction(world, random)
   side.drop = true

@@ -44,7 +44,7 @@ function work.get(job)
   return { job:handle():set(key, key, "PX", 5000):get(key):await() }, { key }
 end
 
--- A counter that nobody else has: what was incremented twice says 2.
+-- A counter of its own. After a command that was executed twice it is 2.
 function work.incr(job)
   return { job:handle():incr(job:key()):expire(job:key(), 5):echo(job.mark):await() }, { 1, true, job.mark }
 end

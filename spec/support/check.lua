@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
---- What the specs of the contract share: errors by kind, misuse by line, both protocols.
+-- Assertions and helpers of most specs: errors by kind, misuse by line, both protocols, time limits, lists of the
+-- server's clients, programs in an interpreter of their own.
 
 local redio = require "redio"
 

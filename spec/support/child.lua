@@ -28,7 +28,7 @@ function child.run(path, url, seconds, host)
     assignment("LUA_PATH", package.path),
     assignment("LUA_CPATH", package.cpath),
     assignment("REDIS_URL", url),
-    "timeout " .. (seconds or 30),
+    "timeout --foreground " .. (seconds or 30), -- (in this process group, which Ctrl-C ends)
   }
   for _, word in ipairs(host or { lua }) do
     words[#words + 1] = quote(word)

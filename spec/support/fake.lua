@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: MIT
--- A server that says what the spec wants, in the luv loop of the spec itself: for replies that no real
--- server gives. None of its handles keeps the loop alive.
+-- A fake server with the spec's own answers, in the luv loop of the spec itself: for replies that no real server gives.
+-- None of its handles keeps the loop alive.
 
 local uv = require "luv"
-local turns = require "spec.support.turns"
+local loop_turns = require "spec.support.loop_turns"
 
 local M = {}
 
@@ -14,15 +14,15 @@ Connection.__index = Connection
 
 -- Requests ------------------------------------------------------------------------------------------
 
--- One request from the start of `text`: its words, and where the rest begins; nil when more is needed.
-local function parse(text)
-  local count, at = text:match("^%*(%d+)\r\n()")
+-- The request at `from`: its words, and where the rest begins. nil if bytes are missing.
+local function parse(text, from)
+  local count, at = text:match("^%*(%d+)\r\n()", from)
   if not count then
-    if text:find("^%*%d*\r?$") or text == "" then
+    if text:find("^%*%d*\r?$", from) or from > #text then
       return nil
     end
-    local line, rest = text:match("^([^*\r\n][^\r\n]*)\r?\n()")
-    assert(line or not text:find("\n", 1, true), "not a request: " .. text:sub(1, 40))
+    local line, rest = text:match("^([^*\r\n][^\r\n]*)\r?\n()", from)
+    assert(line or not text:find("\n", from, true), "not a request: " .. text:sub(from, from + 39))
     if not line then
       return nil
     end
@@ -79,7 +79,7 @@ function Connection:write(bytes, chunk)
     self.handle:write(bytes)
   elseif bytes ~= "" then
     self.handle:write(bytes:sub(1, chunk))
-    turns.next(function()
+    loop_turns.next(function()
       self:write(bytes:sub(chunk + 1), chunk)
     end)
   end
@@ -119,15 +119,14 @@ local function answer(fake, connection, words)
 end
 
 local function receive(fake, connection, bytes)
-  connection._input = connection._input .. bytes
+  local input, from = connection._input .. bytes, 1
   while not connection.closed do
-    local words, rest = parse(connection._input)
-    if not words then
-      return
-    end
-    connection._input = connection._input:sub(rest)
+    local words, rest = parse(input, from)
+    if not words then break end
+    from = rest
     answer(fake, connection, words)
   end
+  connection._input = input:sub(from)
 end
 
 local function accept(fake)

@@ -1,16 +1,16 @@
 -- SPDX-License-Identifier: MIT
--- A server of any generation, in the luv loop of the spec itself: logins as spec.support.generations has them, and
--- behind them ECHO, PING, GET (whose value tells its key) and SUBSCRIBE (that is confirmed and sent one message). It
--- keeps note of each session, and of how often its client waited for it.
+-- A server of any generation, in the luv loop of the spec itself. It answers logins as spec.support.generations has
+-- them, then ECHO, PING, GET (the value tells the key) and SUBSCRIBE (a confirmation and one message). It records each
+-- session, and how often the client waited for an answer.
 --
--- Answers leave as `delivery` says: "whole", all to what came in one read in one write; "bytes", each byte in a read of
--- its own; "late", those to CLIENT SETINFO, and with them what stands behind, 50 ms after something else was asked.
+-- `delivery` is how answers leave. "whole": the answers to one read in one write. "bytes": each byte in a read of its
+-- own. "late": the answer to CLIENT SETINFO, and all behind it, 50 ms after another command has come.
 
 local uv = require "luv"
 local fake = require "spec.support.fake"
 local generations = require "spec.support.generations"
 local logins = require "spec.support.logins"
-local turns = require "spec.support.turns"
+local loop_turns = require "spec.support.loop_turns"
 
 local bulk, list_of = generations.bulk, generations.list_of
 
@@ -24,7 +24,7 @@ local pump
 
 local function write_bytes(session, bytes)
   session.connection:write(bytes:sub(1, 1))
-  turns.next(function()
+  loop_turns.next(function()
     if #bytes > 1 then return write_bytes(session, bytes:sub(2)) end
     session.writing = false
     pump(session)
@@ -65,7 +65,7 @@ local function send(session, bytes, delay)
   session.outbox[#session.outbox + 1] = { bytes = bytes, due = uv.now() + (delay or 0) }
   if session.flushing then return end
   session.flushing = true
-  turns.next(function() -- behind all that came in the same read
+  loop_turns.next(function() -- behind all that came in the same read
     session.flushing = false
     pump(session)
   end)
@@ -199,7 +199,7 @@ local function is_known(generation, name, words)
   end
 end
 
--- What its user may not do.
+-- The error reply to a command that the ACL of its user denies, or false.
 local function is_denied(server, session, words)
   local user = server.users[session.user]
   local name = full_name(words)
@@ -279,8 +279,8 @@ end
 local Server = {}
 Server.__index = Server
 
---- How often the client waited for an answer to its login, before what its user wanted could leave. Nobody has to wait
---- for what CLIENT SETINFO says, and it is counted by itself: for certain only where its answer is late.
+--- How often the client waited for an answer of the login before the first command of its user left. A wait for CLIENT
+--- SETINFO is needless and is counted by itself. It is certain only where that answer is late.
 ---@return integer waits
 ---@return boolean for_setinfo
 function M.waits(session)

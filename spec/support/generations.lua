@@ -4,7 +4,7 @@
 
 local M = {}
 
--- `since`: the Redis whose commands it knows. `valkey`: the version of a Valkey, where it does not pass for a Redis.
+-- `since`: the Redis with the same commands. `valkey`: the version of a Valkey, where it does not pass for a Redis.
 local LIST = {
   { name = "Redis 5.0", version = "5.0.14", since = 5.0 },
   { name = "Redis 6.0", version = "6.0.16", since = 6.0 },
@@ -57,7 +57,7 @@ function Generation:has_setinfo()
   return self.since >= 7.2
 end
 
---- Whether users may be denied HELLO itself.
+--- True where an ACL can deny HELLO itself.
 function Generation:guards_hello()
   return self.since >= 6 and self.since < 7
 end
@@ -93,7 +93,7 @@ local function add(fields, name, value)
   fields[#fields + 1] = value
 end
 
---- What HELLO says to a client that it takes.
+--- The answer of a HELLO that succeeds.
 ---@param protocol integer
 ---@param id integer
 ---@param role? string of a server that is no sentinel

@@ -37,5 +37,5 @@ local task = redio.spawn(function()
   io.stdout:flush()
   leave()
 end)
-package.loaded["spec.support.login_program"] = task -- (that waiting tasks are kept is shown elsewhere)
+package.loaded["spec.support.login_program"] = task -- (keeps the task: other specs show that a waiting one is kept)
 if is_luvit then task:await() end -- as for every program, its end is the end of the loop

@@ -16,7 +16,7 @@ local function shown(value)
   return value == nil and "none" or tostring(value)
 end
 
--- What a session was when its user first asked for something, and what that should have been.
+-- Compares the session at the first command of its user with the wanted one.
 local function look_at(session, wanted, protocol, generation, add)
   local first = session.first
   if not first then return end
@@ -162,7 +162,7 @@ local function one_denial(generation, case, try, lines)
   server:stop()
 end
 
---- What servers may refuse at the login, and nobody is the worse for it.
+--- Commands of the login that servers may refuse without harm.
 function M.denials(generation, try)
   local items, lines = {}, {}
   for _, case in ipairs(logins.harmless) do

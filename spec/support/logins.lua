@@ -4,10 +4,9 @@
 local M = {}
 
 M.SECRET = "hidden-by-all-means"
-M.GREETING = "greeting" -- what an on_connect that awaits asks for
+M.GREETING = "greeting" -- the key that an awaiting on_connect reads
 
--- What is wanted of the login, and whose waits that may cost: those for the database, the name and on_connect are
--- counted in `waits`, which see.
+-- The options of a login by name. Some cost waits, for the database, the name and on_connect: see `waits`.
 M.wanted = {
   { name = "nothing" },
   { name = "a password", password = true },
@@ -27,20 +26,20 @@ function M.options(wanted, protocol)
   }
 end
 
---- What the server has to be told for it: settings of spec.support.generation_server.
+--- The settings of spec.support.generation_server for it.
 function M.settings(wanted)
   local settings = {}
   if wanted.user then
     settings.users = { [wanted.user] = { password = M.SECRET } }
-    settings.password = M.SECRET -- (before 6 there is nobody else)
+    settings.password = M.SECRET -- (before 6 there is no other user)
   elseif wanted.password then
     settings.password = M.SECRET
   end
   return settings
 end
 
--- What goes wrong, and the kind of the error that says so. `sent` is what it says of the user's command: "no" where
--- the login itself is refused, and then the server must not have seen that command; else the server has refused it.
+-- Logins that go wrong, and the kind of their error. `sent` is the error's field for the user's command. It is "no"
+-- where the login itself is refused: then the server must not have seen the command. Else the server has refused it.
 M.unwanted = {
   { name = "a wrong password", options = { password = "wrong" .. M.SECRET }, settings = { password = M.SECRET },
     kind = "AuthError", sent = "no" },
@@ -60,7 +59,7 @@ M.unwanted = {
     kind = "MasterDownError", sent = "yes" },
 }
 
--- What may be refused without harm.
+-- Commands of a login that may be refused without harm.
 M.harmless = {
   { name = "CLIENT SETINFO is denied", denied = "client|setinfo" },
   { name = "HELLO is denied", denied = "hello" },

@@ -1,9 +1,11 @@
 -- SPDX-License-Identifier: MIT
--- What Luvit puts around a script, as far as redio notices: LuaJIT; luv built in by the name of "uv", with a libuv of
--- its own (luvit.c); a `require` of each module's own that looks into the folders libs and deps on the way up, runs Lua
--- files in an environment with `module`, `exports` and `require`, and leaves the rest to Lua's; the script in a
--- coroutine that ran before the loop does; an own word for what nobody caught; and handles closed behind everybody's
--- back at the end. Is given the script's absolute path, returns the exit status.
+-- Luvit's surroundings of a script, as far as redio notices them, on LuaJIT:
+-- - luv is built in under the name "uv", with a libuv of its own (luvit.c).
+-- - Each module has a `require` of its own. It looks into the folders libs and deps on the way up, runs Lua files in an
+--   environment with `module`, `exports` and `require`, and leaves the rest to Lua's.
+-- - The script is a coroutine that starts before the loop does. Luvit itself prints an uncaught error.
+-- - At the end all handles are closed.
+-- Takes the script's absolute path and returns the exit status.
 
 local uv = require "uv"
 

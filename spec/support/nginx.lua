@@ -1,8 +1,10 @@
 -- SPDX-License-Identifier: MIT
--- A real nginx with its Lua module, as tools/nginx.sh unpacks it, on a private directory and a unix socket. It ends
--- when stopped, and with the process that started it. Requests are sent by coroutines of this process.
+-- A real nginx with its Lua module, as tools/nginx.sh unpacks it, in a private directory, at a unix socket. It ends
+-- when it is stopped, and with the process that started it. Coroutines of this process send requests.
 
 local assert = require "luassert"
+local lua_version = require "redio.base.lua_version"
+local redio = require "redio"
 local uv = require "luv"
 local check = require "spec.support.check"
 local server = require "spec.support.server"
@@ -18,7 +20,7 @@ local PACKAGES = HERE .. "/build/nginx"
 
 local available, reason
 
---- Whether there is one; fetched and built when this is first asked.
+--- True if there is one. The first call fetches and builds it.
 ---@return boolean
 ---@return string? reason
 function M.available()
@@ -31,6 +33,13 @@ function M.available()
     available, reason = status == "0", output:gsub("%s+$", ""):match "[^\n]*$"
   end
   return available, reason
+end
+
+--- Why the specs of nginx are pending; nil where it is there.
+---@return string?
+function M.missing()
+  local is_there, why = M.available()
+  return not is_there and "there is no nginx: " .. why or nil
 end
 
 local function write(path, text)
@@ -46,8 +55,9 @@ local function read(path)
   return text
 end
 
--- What every program of a location begins with: clients by name, made once per worker.
+-- The module "shared", which every program of a location loads first: clients by name, made once per worker.
 local SHARED = [[
+local lua_version = require "redio.base.lua_version"
 local redio = require "redio"
 local clients = {}
 return function(name, ...)
@@ -90,7 +100,7 @@ local function other_modules()
   return list
 end
 
--- What every configuration here has beside its own directives: outside of all blocks, and within http.
+-- The directives of every configuration: outside of all blocks, and within http.
 local MAIN = [[
 daemon off;
 master_process off;
@@ -126,8 +136,8 @@ http {
 }
 ]]
 
--- A whole configuration of somebody's, which listens where it can be asked, and finds in `prefix` what an nginx with a
--- LuaJIT of its own finds in that one's directory.
+-- A whole nginx.conf, made to listen at the unix socket. It finds in `prefix` what an nginx with a LuaJIT of its own
+-- finds in that LuaJIT's directory.
 local function whole_configuration(text, prefix)
   local lua, c = prefix .. "/share/lua/5.1/", ('lua_package_cpath "%s/lib/lua/5.1/?.so;;";\n'):format(prefix)
   text = text:gsub("\nhttp {\n", function(line)
@@ -164,7 +174,7 @@ function M.start(options)
   self.path = self.dir .. "/http.sock"
   write(self.dir .. "/shared.lua", SHARED)
   write(self.dir .. "/nginx.conf", configuration(self, options))
-  local command = "REDIS_URL='%s' exec sh spec/support/guard.sh '%s' env -u LD_PRELOAD LD_LIBRARY_PATH='%s' "
+  local command = "REDIS_URL='%s' exec sh spec/support/run_until_eof.sh '%s' env -u LD_PRELOAD LD_LIBRARY_PATH='%s' "
     .. "'%s/root/usr/sbin/nginx' -p '%s' -e '%s/error.log' -c '%s/nginx.conf'"
   local libraries = read(PACKAGES .. "/nginx"):match 'LD_LIBRARY_PATH="(.-)"'
   self._leash = assert(io.popen(command:format(options.url or "", self.dir, libraries, PACKAGES, self.dir, self.dir,
@@ -182,7 +192,7 @@ function M.start(options)
   return self
 end
 
---- What it has logged so far.
+--- The text of its log so far.
 function Nginx:log()
   return read(self.dir .. "/error.log")
 end
@@ -197,6 +207,13 @@ function Nginx:errors()
     end
   end
   return list
+end
+
+--- Lets its worker finish and exit, as `nginx -s quit` does.
+---@return boolean whether it has within four seconds
+function Nginx:quit()
+  uv.kill(self.pid, "sigquit")
+  return server.wait_until(function() return uv.fs_stat(self.dir .. "/exited") ~= nil end, 4) == true
 end
 
 --- Ends it and removes its directory. May be called again.
@@ -222,7 +239,29 @@ function M.with(options, fn)
   if not options.may_log then assert.same({}, errors) end
 end
 
--- requests ------------------------------------------------------------------------------------------------
+-- Shared by several specs ---------------------------------------------------------------------------------
+
+--- Directives (`http`) by which a request ends when its client hangs up.
+M.ABORTS = "lua_check_client_abort on; init_by_lua_block { require 'redio' }"
+
+--- A program that prints M.CLEAN if each reply of 50 commands is its own, and its connection as if new.
+---@param client string an expression
+function M.after(client)
+  return "local redis = " .. client .. [[
+
+    local wrong = 0
+    for i = 1, 50 do
+      if redis():echo("token " .. i):await() ~= "token " .. i then wrong = wrong + 1 end
+    end
+    local info = redis():client_info():await()
+    ngx.print(wrong, info:match " db=%d+", info:match " sub=%d+",
+      info:match " flags=(%S+)":find "x" and " in MULTI" or "")]] -- (of `multi` Valkey 8.1 leaves a 0)
+end
+
+M.AFTER = M.after 'shared("here", os.getenv "REDIS_URL", { max_connections = 4 })'
+M.CLEAN = "0 db=0 sub=0"
+
+-- Requests ------------------------------------------------------------------------------------------------
 
 local function connect(self, on_data, on_end)
   local pipe = uv.new_pipe(false)
@@ -256,6 +295,17 @@ function Nginx:get(path)
   end)
   pipe:write(("GET %s HTTP/1.0\r\nHost: spec\r\n\r\n"):format(path))
   return task.wait(waiter)
+end
+
+--- Sends so many requests at the same time.
+---@param path string "%" in it is the request's number
+---@return string[] bodies
+function Nginx:get_all(count, path)
+  local fns = {}
+  for i = 1, count do
+    fns[i] = function() return select(2, self:get((path:gsub("%%", i)))) end
+  end
+  return { redio.gather(lua_version.unpack(fns)) }
 end
 
 --- Sends a request, and waits for nothing.

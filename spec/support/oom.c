@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* oom SCENARIOS.lua [WORD ...]: each scenario with every allocation from the Nth on failing, for N
- * = 1, 2, ... until none fails any more. Lua's allocations and the library's count alike, whose
- * sources are compiled with malloc, realloc and free renamed to those below.
+/* oom SCENARIOS.lua [WORD ...]: runs each scenario while every allocation from the Nth on fails,
+ * for N = 1, 2, ... until none fails any more. Allocations of Lua and of the library count alike:
+ * the library's sources are compiled with malloc, realloc and free renamed to those below.
  *
- * OOM_STRIDE=s runs only every sth of the N between the first and the last ones, more or less,
- * chosen by SEED.
+ * OOM_STRIDE=s runs about every sth N between the first and the last ones, chosen by SEED.
  *
- * The file gets the words, and returns a list of {name=, prepare=, run=, after=}: prepare() ->
- * state; run(state), with failing allocations; after(state), with memory again, which raises when
- * something is wrong. Every N is run three times: with `after`; with the Lua state closed while
- * memory is still out; and with the Nth allocation alone failing (after which Lua 5.4 collects
- * garbage and tries once more, and others do not), with `after`. */
+ * The file gets the words, and returns a list of {name=, prepare=, run=, after=}. prepare() returns
+ * a state. run(state) runs while allocations fail. after(state) has memory again, and raises when
+ * something is wrong. Each N runs three times: with `after`; with the Lua state closed while memory
+ * is still out; and with the Nth allocation alone failing, with `after`. (In the last case Lua 5.4
+ * collects garbage and tries once more. Other Luas do not.) */
 #undef malloc
 #undef realloc
 #undef free
@@ -24,7 +23,7 @@
 
 enum { MANY = 100000, FIRST_ONES = 50, LAST_ONES = 100 };
 
-static long blocks;     /* that live */
+static long blocks;     /* alive */
 static long until = -1; /* allocations left before they fail; -1: none ever does */
 static int failed, alone;
 
@@ -187,7 +186,7 @@ static lua_State *prepare(run *r) {
   return L;
 }
 
-/* Whether an allocation failed. */
+/* True if an allocation failed. */
 static int run_once(run *r, how h) {
   lua_State *L = prepare(r);
   int status;

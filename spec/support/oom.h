@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What oom.c runs out of, and what it runs. Each program that is made of it has one of oom_core.c
- * and oom_tls.c. */
+/* The allocator of oom.c, which runs out of memory, and the module that it runs: each program is
+ * linked with one of oom_core.c and oom_tls.c. */
 #ifndef OOM_H
 #define OOM_H
 
@@ -13,7 +13,7 @@ void *oom_malloc(size_t n);
 void *oom_realloc(void *p, size_t n);
 void oom_free(void *p);
 
-/* Memory for everybody, until what it returns is given to oom_resume. */
+/* Allocations succeed until the result is given to oom_resume. */
 long oom_pause(void);
 void oom_resume(long until);
 

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What the host of spec/support/oom.c runs while memory is out.
+-- The scenarios of spec/support/oom.c with redio.core: all of these run while memory is out.
 
 local cases = require "spec.support.resp_cases"
 local core = require "redio.core"
@@ -98,8 +98,10 @@ local MULTI, EXEC = core.command { name = "MULTI", reply = "nothing", multi = tr
 }
 local CHAINS = 12
 
+local LONG = ("x"):rep(200):rep(100)
+
 local function large(i)
-  return tostring(i) .. ("x"):rep(20000)
+  return tostring(i) .. LONG
 end
 
 local function bulk(text)
@@ -222,7 +224,7 @@ local function write(state)
   end
 end
 
--- What the server says to all that was taken, in pieces of 7,000 bytes.
+-- The replies to all that was sent, in pieces of 7,000 bytes.
 local function replies(state)
   local out = {}
   for i = 1, CHAINS do
@@ -271,7 +273,9 @@ local function check_output(state)
 end
 
 local function check_end(state, i)
-  assert(state.ends[i] == (state.taken[i] and 1 or 0), ("chain %d ended %d times"):format(i, state.ends[i]))
+  -- (A coroutine is dead, and has not seen its end, if the resume itself ran out of memory.)
+  local is_due = state.taken[i] and (state.ends[i] == 1 or coroutine.status(state.threads[i]) ~= "dead")
+  assert(state.ends[i] == (is_due and 1 or 0), ("chain %d ended %d times"):format(i, state.ends[i]))
   local token, first, second = state.tokens[i], state.first[i], state.second[i]
   if token == core.DONE then
     assert(kind(i) ~= 2)
@@ -281,7 +285,7 @@ local function check_end(state, i)
     assert(first.count == 3 and first.values == #second and table.concat(second, "|", 1, 1) == "mark " .. i,
       "another's reply")
   else
-    assert(token == false or token == core.LOST, "a stranger's token")
+    assert(token == false or token == core.LOST, "a foreign token")
   end
 end
 

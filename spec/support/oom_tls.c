@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* oom.c with the module redio.tls, whose OpenSSL allocates from it, and a server to speak with,
- * which has memory whatever the others have. What OpenSSL keeps for its process stays: see
- * oom_kept. */
+/* oom.c with the module redio.tls and a server to speak with. OpenSSL allocates from oom.c, and the
+ * server always has memory. Blocks that OpenSSL keeps for its process stay: see oom_kept. */
 #include "oom.h"
 
 #include <openssl/crypto.h>

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- What the host of spec/support/oom.c runs with redio.tls while memory is out; its word is a directory with
--- certificates of spec.support.certificates. An engine dies, or it is as if nothing had been: no byte is lost or
--- changed, and never is a server believed whose certificate is not accepted.
+-- The scenarios of spec/support/oom.c with redio.tls, which run while memory is out. The word is a directory with
+-- certificates of spec.support.certificates. An engine dies, or the failure has no effect: no byte is lost or changed,
+-- and a server without an accepted certificate is never trusted.
 
 local new_peer = require "oom.peer"
 local tls = require "redio.tls"

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
---- What this process holds just now, as the kernel, the loop and Lua itself count it.
+-- The holdings of this process: descriptors, handles of the loop, entries of the registry, memory.
 
 local uv = require "luv"
 
@@ -17,20 +17,20 @@ function process.status(field)
     error("no line '" .. field .. "' in /proc/self/status")
   end
   if field:find "^Vm" and os.getenv "REDIO_SANITIZED" then
-    return 0 -- sanitizers keep what is freed, and more: what is resident says nothing of us
+    return 0 -- sanitizers keep freed memory, so that the resident size says nothing
   end
   local kilobytes = value:match "^(%d+) kB$"
   return kilobytes and tonumber(kilobytes) * 1024 or value
 end
 
---- Collects what can be collected; more than once, for finalizers free what others hold.
+--- Collects garbage, more than once: a finalizer may free what is collected only the next time.
 function process.collect()
   for _ = 1, 4 do
     collectgarbage()
   end
 end
 
---- What is open: descriptors, by what they lead to.
+--- The open descriptors, by what they lead to.
 ---@return table list
 function process.descriptors()
   local list = {}
@@ -54,18 +54,18 @@ function process.handles()
   return count
 end
 
---- Entries of Lua's registry, where references from C stay for ever if they are not given back.
+--- References in Lua's registry. A reference from C that is never released stays there.
 ---@return integer
 function process.registry()
   local count = 0
-  for _, value in pairs(debug.getregistry()) do
-    -- (a slot that was given back holds the number of the next free one)
-    count = count + (type(value) == "number" and 0 or 1)
+  for key, value in pairs(debug.getregistry()) do
+    -- (a released slot holds the number of the next free one)
+    if type(key) == "number" and type(value) ~= "number" then count = count + 1 end
   end
   return count
 end
 
---- All of these, after a collection: to be compared with what they were before.
+--- All of these, after a collection, to be compared with an earlier result.
 ---@return table {descriptors, handles, registry, lua (bytes), resident (bytes)}
 function process.holdings()
   process.collect()
@@ -76,6 +76,30 @@ function process.holdings()
     lua = collectgarbage "count" * 1024,
     resident = process.status "VmRSS",
   }
+end
+
+local function describe_handles()
+  local list = {}
+  uv.walk(function(handle)
+    local due = handle.get_due_in and handle:get_due_in()
+    list[#list + 1] = tostring(handle):match "^[%w_]+" .. (due and (" due in %d ms"):format(due) or "")
+  end)
+  return table.concat(list, ", ")
+end
+
+--- The descriptors, handles and registry entries that are more than before, as text; nil if none are.
+---@param before table of holdings()
+---@return string?
+function process.excess(before)
+  local after, said = process.holdings(), {}
+  for _, what in ipairs { "handles", "descriptors", "registry" } do
+    if after[what] > before[what] then
+      said[#said + 1] = ("%s: %d before, %d after"):format(what, before[what], after[what])
+    end
+  end
+  if after.descriptors > before.descriptors then said[#said + 1] = table.concat(process.descriptors(), ", ") end
+  if after.handles > before.handles then said[#said + 1] = describe_handles() end
+  return said[1] and table.concat(said, "; ")
 end
 
 return process

@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- A TCP proxy that makes faults, in the luv loop of the spec itself. Bytes go "up", from the client to
--- the server, and "down". What is to go wrong is set per direction, in `proxy.up` and `proxy.down`, at
--- any time, for all connections:
+-- A TCP proxy that makes faults, in the luv loop of the spec itself. Bytes go "up", from the client to the server, and
+-- "down". The faults are set per direction, in `proxy.up` and `proxy.down`, at any time, for all connections:
 --
 --   delay = seconds     each byte arrives that much later
 --   chunk = n           pieces of n bytes, each in a read of its own
@@ -14,7 +13,7 @@
 -- `proxy.refuse = true` resets new connections as they come. None of its handles keeps the loop alive.
 
 local uv = require "luv"
-local turns = require "spec.support.turns"
+local loop_turns = require "spec.support.loop_turns"
 
 local M = {}
 
@@ -79,7 +78,7 @@ function Flow:_end()
   end
 end
 
--- What may be written now: the first piece, shortened as the faults say; nil when nothing may.
+-- The piece that may be written now, shortened as the faults say; nil if none may.
 function Flow:_take()
   local first = self._queue[1]
   if not first or self._writing or self.faults.hold then
@@ -147,7 +146,7 @@ function Flow:_written(error_text)
     self.connection:close("rst")
   elseif self.faults.chunk then
     self._writing = true
-    turns.next(function()
+    loop_turns.next(function()
       self._writing = false
       self:_pump()
     end)
@@ -206,7 +205,7 @@ end
 function Connection:_close_when_finished()
   if self.up.finished and self.down.finished then
     -- In the next turn: the shutdown is still on its way.
-    turns.next(function()
+    loop_turns.next(function()
       self:close()
     end)
   end

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Random numbers that a run can be repeated with: the same on every Lua, from the environment's SEED, else from
--- the clock. The seed is printed.
+-- Random numbers that can be repeated, the same on every Lua. The seed is the environment's SEED, else the clock's, and
+-- is printed.
 
 local uv = require "luv"
 
@@ -9,7 +9,7 @@ local M = {}
 local MODULUS = 2147483647 -- Park and Miller's: exact in doubles, too
 
 --- A generator: `random()` is at least 0 and below 1, `random(n)` an integer from 1 to n, `random(list)` one of it.
----@param what string whom the seed is for
+---@param what string printed beside the seed
 function M.new(what)
   local seed = tonumber(os.getenv "SEED") or uv.hrtime() % 1000000
   print(("%s: SEED=%d"):format(what, seed))

@@ -11,7 +11,7 @@ Stream.__index = Stream
 function M.new()
   return setmetatable({
     kind = nil, -- of the message at hand: its first byte
-    _items = 0, -- that it still wants
+    _items = 0, -- still missing
     _skip = 0, -- bytes of a bulk string that are still to come
   }, Stream)
 end

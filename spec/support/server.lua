@@ -1,10 +1,10 @@
 -- SPDX-License-Identifier: MIT
--- Real redis-servers for the specs, each in a private directory, on a free port of the loopback
--- interface and on a unix socket. They end when stopped, and with the process that started them,
--- however that ends. Nothing in here runs the luv loop, so it works inside and outside of it.
+-- Real redis-servers for the specs, each in a private directory, at a free port of the loopback interface and at a unix
+-- socket. A server ends when it is stopped, and with the process that started it, however that ends. This module never
+-- runs the luv loop, so that it can be called inside and outside of it.
 --
 -- REDIS_SERVER names another program than redis-server. With REDIO_SPEAKS_AS=valkey-8.1, or another generation of
--- spec.support.generations, spec/support/newer.lua stands before each server and makes it speak as that one.
+-- spec.support.generations, spec/support/speak_as.lua is in front of each server and makes it speak as that one.
 
 local uv = require "luv"
 
@@ -17,9 +17,9 @@ local START_DEADLINE = 10 -- seconds
 local PROGRAM = os.getenv "REDIS_SERVER" or "redis-server"
 local SPEAKS_AS = os.getenv "REDIO_SPEAKS_AS"
 if SPEAKS_AS == "" then SPEAKS_AS = nil end
--- Where it listens itself when something stands before it: the ports are the same, for those who compare them.
+-- The address of a server with speak_as.lua in front of it. The port is the same, for specs that compare ports.
 local BEHIND = "127.0.0.2"
--- Keeps a server that nobody refers to any more from being stopped by the collector.
+-- Running servers, so that the collector does not stop one without other references.
 M.live = {}
 
 local function quote(text)
@@ -63,9 +63,9 @@ local function run(command)
   return text
 end
 
---- A port that nobody listens on just now. Below the range that outgoing connections are given, so
---- that none of those takes it while a server restarts. Asked of the kernel by a connection that it
---- refuses: luv 1.44 crashes at exit over a handle that was closed and no loop run since.
+--- A port without a listener. It lies below the range of outgoing connections, so that none of these takes it while a
+--- server restarts. The kernel is asked by a connection that it refuses: luv 1.44 crashes at exit over a handle that
+--- was closed without a turn of the loop since.
 function M.free_port()
   for _ = 1, 100 do
     local a, b = uv.random(2):byte(1, 2)
@@ -79,8 +79,8 @@ end
 
 local version
 
---- The installed server's version: major, minor. (What a server can it is better asked itself: Valkey counts in its
---- own way.)
+--- The installed server's version: major, minor. (Better ask a server for what it can do: Valkey counts in its own
+--- way.)
 function M.version()
   version = version or { run(quote(PROGRAM) .. " --version"):match("v=(%d+)%.(%d+)") }
   return tonumber(version[1]), tonumber(version[2])
@@ -92,7 +92,7 @@ local function percent_encode(text)
   end))
 end
 
--- Whether the installed server is older than that.
+-- True if the installed server is older than that.
 local function is_before(major, minor)
   local its_major, its_minor = M.version()
   return its_major < major or its_major == major and its_minor < minor
@@ -123,15 +123,14 @@ local function configuration(self, lines)
   return table.concat(conf, "\n") .. "\n"
 end
 
--- What the server said before it died: the last lines of its log and of its output.
+-- The last lines of its log and of its output, after it has died.
 local function last_words(self)
   local text = (read_file(self.dir .. "/output") or "") .. (read_file(self.dir .. "/log") or "")
-    .. (read_file(self.dir .. "/newer/output") or "")
+    .. (read_file(self.dir .. "/front/output") or "")
   return text:sub(-2000)
 end
 
--- Over the unix socket, which lies in the private directory: whoever answers is this very server,
--- and not one of another run that was faster to take the same port.
+-- Asks over the unix socket in the private directory: a server of another run may have taken the same port.
 local function answers(self)
   local said = self:cli("ping")
   return said:find("PONG", 1, true) or said:find("NOAUTH", 1, true)
@@ -140,7 +139,8 @@ end
 local function launch(self)
   os.remove(self.dir .. "/pid")
   os.remove(self.dir .. "/exited")
-  local words = { "exec sh spec/support/guard.sh", quote(self.dir), quote(PROGRAM), quote(self.dir .. "/redis.conf") }
+  local words = { "exec sh spec/support/run_until_eof.sh", quote(self.dir), quote(PROGRAM),
+    quote(self.dir .. "/redis.conf") }
   for _, arg in ipairs(self._args) do
     words[#words + 1] = quote(arg)
   end
@@ -159,10 +159,10 @@ end
 
 -- Has something stand before the server that makes it speak as a later one; false when it cannot.
 local function put_before(self, lines)
-  local dir = self.dir .. "/newer"
+  local dir = self.dir .. "/front"
   assert(uv.fs_mkdir(dir, 448))
-  local words = { "exec sh spec/support/guard.sh", quote(dir), quote(os.getenv "LUA" or "lua5.4"),
-    "spec/support/newer.lua", quote(self.speaks_as), quote(self.dir), self.port, BEHIND }
+  local words = { "exec sh spec/support/run_until_eof.sh", quote(dir), quote(os.getenv "LUA" or "lua5.4"),
+    "spec/support/speak_as.lua", quote(self.speaks_as), quote(self.dir), self.port, BEHIND }
   for _, line in ipairs(lines) do
     words[#words + 1] = line:match "^tls%-port (%d+)"
   end
@@ -200,7 +200,7 @@ function M.start(options)
       host = "127.0.0.1",
       port = options.port or M.free_port(),
       dir = dir,
-      path = dir .. (speaks_as and "/newer.sock" or "/redis.sock"), -- for clients
+      path = dir .. (speaks_as and "/front.sock" or "/redis.sock"), -- for clients
       speaks_as = speaks_as,
       _socket = dir .. "/redis.sock",
       password = options.password,
@@ -223,7 +223,7 @@ end
 
 local shared
 
---- The server that the specs of one process share; whoever needs it empty says `cli("flushall")`.
+--- The server that the specs of one process share. A spec that needs it empty calls `cli("flushall")`.
 function M.shared()
   if not (shared and shared:is_running()) then
     if shared then

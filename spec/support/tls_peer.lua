@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What redio speaks TLS with in the specs: a redis-server, openssl's own server, and a unix socket in front of either.
+-- Peers for TLS: a redis-server, openssl's own server, and a unix socket in front of either.
 
 local uv = require "luv"
 local server = require "spec.support.server"
@@ -35,7 +35,7 @@ end
 
 -- openssl s_server ----------------------------------------------------------------------------------------
 
--- The server is killed when descriptor 3 ends, which it does by itself when whoever started it is gone.
+-- Kills the server when descriptor 3 ends. It ends also with the process that started the server.
 local GUARD = [[
 exec 4<&0 </dev/null
 openssl "$0" "$@" <&4 3<&- 4<&- &
@@ -72,7 +72,7 @@ function M.openssl(own, ...)
   return self
 end
 
---- What it has printed.
+--- Its output so far.
 function OpenSSL:output()
   return table.concat(self._said)
 end

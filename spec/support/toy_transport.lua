@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- A whole transport, in memory: its clock is a number that jumps to the next timer, its loop a list of functions, and
--- its sockets speak to a function. new(serve) makes one: serve(bytes, send) is called with what is written to a socket;
--- send(bytes) answers, and send(nil) hangs up.
+-- A complete transport in memory. Its clock is a number that jumps to the next timer, its loop a list of functions, and
+-- its server a function. new(serve) makes one: serve(bytes, send) gets all bytes that are written to a socket.
+-- send(bytes) answers, and send(nil) closes the connection.
 
 local function new(serve)
   local transport, Socket = { name = "toy", native_tls = false }, {}
@@ -9,7 +9,7 @@ local function new(serve)
   local now, running = 0, false
   local ready, timers = {}, {}
 
-  -- The loop: what is ready, else the next timer. false when there is nothing left that counts.
+  -- The loop: calls the ready functions, or the next timer. Returns false when nothing keeps it alive.
 
   local function next_timer()
     local first
@@ -91,7 +91,7 @@ local function new(serve)
 
   transport.defer_finalizer = transport.defer
 
-  -- Sockets. What came while nobody reads is kept in order, and an end stands behind it.
+  -- Sockets. Bytes that arrive while reading is stopped are kept in order, with the end behind them.
 
   function transport.connect(address, done)
     local attempt = {}
@@ -143,7 +143,7 @@ local function new(serve)
     return 0
   end
 
-  function Socket.counts() end -- (what it waits for is among the functions that are ready, or will never come)
+  function Socket.counts() end -- (data for it is already among the ready functions, or will never come)
 
   function Socket:close()
     self._closed, self._on_data = true, nil

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- lua/redio/meta: what editors are told. That commands.lua is what tools/annotations.lua makes, and that contract.lua
--- names what there is.
+-- lua/redio/meta, the annotations for editors: commands.lua is the output of tools/annotations.lua, and contract.lua
+-- names exactly the names that there are.
 
 local child = require "spec.support.child"
 local commands = require "redio.command.table"
@@ -72,7 +72,7 @@ describe("lua/redio/meta/commands.lua", function()
   end)
 
   it("tells what a command takes, since when there is one, and what it costs", function()
-    local text = COMMANDS:match "\n(%-%-%-Set the string value of a key.-\n)%-%-%-@field set "
+    local text = COMMANDS:match "\n(%-%-%- Set the string value of a key.-\n)%-%-%-@field set "
     assert.truthy(text:find("`SET key value [NX|XX]", 1, true))
     assert.truthy(text:find("Since 1.0.0. O(1).", 1, true))
     assert.matches("%-%-%-@field set fun%(self: redio.Handle, key: redio.Value, value: redio.Value, %.%.%.: ", COMMANDS)

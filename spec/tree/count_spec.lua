@@ -1,5 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- What an operation costs in instructions may not grow unseen: bench/counts.txt has what was accepted.
+-- The instructions of an operation may not grow unnoticed. The accepted counts are in bench/counts.txt.
+--
+-- Slow: tools/test.sh starts it first.
 
 local counts = require "bench.counts"
 

@@ -1,11 +1,11 @@
 -- SPDX-License-Identifier: MIT
--- What README.md and docs/*.md show is run, and what they claim in tables is compared with the code.
+-- The programs in README.md and docs/*.md run, and the claims of their tables are compared with the code.
 --
--- Lua blocks run in the order of the file, each as a program of its own, against a server that is empty when
--- the file begins. An HTML comment right before a block says more, its parts apart by semicolons:
+-- Lua blocks run in the order of the file, each as a program of its own, against a server that is empty when the file
+-- begins. An HTML comment right before a block says more, its parts apart by semicolons:
 --
 --   needs NAMES   redio, redis (a client of the server) and db (a handle of it) are there
---   prints        it prints just what the next block says, which is ```text
+--   prints        it prints exactly the next block, which is ```text
 --   is FILE       it is that file, but for the line of the licence
 --   Lua 5.4       not for Luas without closing values
 --   in HOST       it is run by that host's spec

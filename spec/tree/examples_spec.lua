@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Each example, run as anybody would run it: what it prints, to the byte, and that it leaves nothing behind.
+-- Each example runs as its head says. Its output is compared byte by byte, and it leaves nothing behind.
 
 local server = require "spec.support.server"
 local child = require "spec.support.child"
@@ -82,7 +82,7 @@ describe("The example", function()
 
   for _, name in ipairs(names()) do
     it(name .. " prints what it should, twice, and leaves no key behind", function()
-      local expected = assert(EXPECTED[name], "nobody has said what it prints"):gsub(" | ", "\t")
+      local expected = assert(EXPECTED[name], "this spec has not its output"):gsub(" | ", "\t")
       for _ = 1, 2 do
         local output, status = child.run("examples/" .. name .. ".lua", private.url)
         assert.equal(expected, output)

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The fuzz targets bound the time that a byte of their input takes (spec/fuzz/steps.h). The counter is tried here on
--- functions whose cost is known, and on the decoder; the targets themselves run by `make fuzz`.
+-- The fuzz targets bound the time that a byte of their input takes (spec/fuzz/steps.h). This spec tries the counter on
+-- functions of known cost, and on the decoder. The targets themselves run by `make fuzz`.
 
 -- Sources that are not counted, sources that are, the program.
 local BUILD = [[dir=$(mktemp -d) && here=$PWD && trap 'rm -r "$dir"' EXIT && (cd "$dir" &&

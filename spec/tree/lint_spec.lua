@@ -78,6 +78,27 @@ local cases = {
     'local list = require "redio.base.linked_list"\n',
     also = { "lua/redio/base/linked_list.lua", 'local version = require("redio.base.version")\n' },
   },
+  { "no circle", "src/token.h", '#include "decoder.h"\n', says = "decoder comes back to token" },
+  { "no circle", "src/lbind.c", '#include "lstock.h"\n', place = "src/lpipeline.h:6", says = "lbind comes back" },
+  {
+    "a header declares what its file defines",
+    "src/token.h",
+    "int redio_broken(void);\n",
+    says = "redio_broken is not defined in token.c",
+  },
+  {
+    "a header declares what its file defines",
+    "src/lbind.h",
+    "extern const char redio_broken;\n",
+    says = "redio_broken is not defined in lbind.c",
+  },
+  {
+    "a header declares what its file defines",
+    "src/token.h",
+    "int redio_broken(void);\n",
+    says = "no other file uses redio_broken",
+    also = { "src/token.c", "int redio_broken(void) { return 1; }\n" },
+  },
   { "a file has one job", "lua/redio/base/queue.lua", ("local a = 1\n"):rep(401), place = "lua/redio/base/queue.lua" },
   { "a file has one job", "src/buf.c", ("int a;\n"):rep(601), place = "src/buf.c" },
   {
@@ -86,6 +107,12 @@ local cases = {
     "local function long()\n" .. ("  work()\n"):rep(60) .. "end\n",
     back = 61,
   },
+  { "a private field stays in its file", "lua/redio/base/queue.lua", "function M.of(owner) return owner._items end\n" },
+  { "a private field stays in its file", "lua/redio/base/queue.lua", "function M:to(owner) owner:_take(self) end\n" },
+  { "one dialect of Lua", "lua/redio/base/queue.lua", "if M then\n  M.new()\nend\n", back = 2 },
+  { "one dialect of Lua", "lua/redio/base/queue.lua", "---The number of items.\n" },
+  { "one dialect of Lua", "lua/redio/base/queue.lua", 'M.sub = ("").rep("x")\n' },
+  { "one dialect of Lua", "lua/redio/base/queue.lua", "-- Items -----\n" },
   { "the binding calls no Lua", "src/lcore.c", "static void f(lua_State *L) { lua_call(L, 0, 0); }\n" },
   { "the binding calls no Lua", "src/lvalue.c", "static int f(lua_State *L) { return lua_yield(L, 0); }\n" },
   { "the binding calls no Lua", "src/compat.h", "#define CALL(L) lua_pcall(L, 0, 0, 0)\n" },
@@ -133,8 +160,33 @@ local innocent = {
   { "lua/redio/settings/url.lua", "-- luv, uv and ngx, and _VERSION, in a comment\n" },
   { "lua/redio/settings/url.lua", "--[==[ luv\nngx ]==]\n" },
   { "lua/redio/settings/url.lua", "local uvula, luvly = 1, 2\n" },
+  { "lua/redio/base/queue.lua", "function M:_grow() self._size, self.most = 0, 1 return self._size, M.__index end\n" },
   { "src/buf.c", "/* lua_call, LUA_VERSION_NUM,\n#include <lua.h>\n*/\n// #include <time.h>\n" },
   { "src/lcore.c", "static int f(redio_connection *c) { return c->state == 0; }\n" },
+}
+
+-- {file, lines, words that are found in the last of them}.
+local bad_prose = {
+  { "lua/redio/base/queue.lua", "-- The item, whoever\n-- has put it here, and nobody else's.\n", "nobody else's" },
+  { "lua/redio/base/queue.lua", "local n = 1 -- whether it is empty\n", "whether it is" },
+  { "lua/redio/base/queue.lua", "--- Takes an item out. What is left stays.\n", "What is left" },
+  { "lua/redio/base/queue.lua", "---@param item any the waiter, or him who wakes it\n", "who wakes it" },
+  { "lua/redio/base/queue.lua", 'M.text = "the error of somebody"\n', 'somebody"' },
+  { "bench/still.c", "/* Two things:\n * the stranger */\n", "stranger" },
+  { "bench/still.c", "// Those are still.\n", "Those are still" },
+  { "tools/lint.sh", "# That is all.\n", "That is all" },
+  { "tools/lint.sh", "# One check.\n# (Two checks.) That's all.\n", "That's all" },
+  { "SECURITY.md", "\nThe reply is nobody's.\n", "nobody's" },
+  { "SECURITY.md", "\nThe `caller` is [someone](README.md) else.\n", "someone else" },
+  { "SECURITY.md", "\n| option | |\n| --- | --- |\n| `tls` | for everybody |\n", "everybody" },
+}
+
+local good_prose = {
+  { "lua/redio/base/queue.lua", "local who, stranger = 1, 2\n" },
+  { "lua/redio/base/queue.lua", "-- The word `who`; what follows, and all that is left.\n" },
+  { "bench/still.c", "static const char *who = \"nobody\";\n" },
+  { "SECURITY.md", "\n```sh\nwho # What the machine says of him\n```\n" },
+  { "SECURITY.md", "\n<!-- whose -->\nThe rest, `whose` among them.\n" },
 }
 
 -- Calls `act` while `text` is added to the end of a file, or (false) the file's first line is blank.
@@ -201,6 +253,49 @@ describe("lint", function()
       end)
     end)
   end
+
+  it("counts a file of src/ to the binding because the Makefile lists it", function()
+    write("src/lru.c", "/* SPDX-License-Identifier: MIT */\n#include <lua.h>\n")
+    local text = laws()
+    os.remove(tree .. "/src/lru.c")
+    assert(text:find("src/lru.c:2: pure C knows no Lua", 1, true), text)
+  end)
+
+  local function prose()
+    return run("%s tools/prose.lua", lua)
+  end
+
+  it("finds nothing wrong with the prose as it is", function()
+    local text, status = prose()
+    assert(status == 0, text)
+  end)
+
+  for _, case in ipairs(bad_prose) do
+    it(("reads %s: %s"):format(case[1], case[2]:match "[^\n]+"), function()
+      with_broken(case[1], case[2], function(before)
+        local text, status = prose()
+        assert.equal(1, status)
+        local place = case[1] .. ":" .. line_count(before) + line_count(case[2])
+        assert(text:find(place .. ": " .. case[3], 1, true), text)
+      end)
+    end)
+  end
+
+  for _, case in ipairs(good_prose) do
+    it(("lets %s be: %s"):format(case[1], case[2]:match "[^\n]+"), function()
+      with_broken(case[1], case[2], function()
+        assert.equal("", (prose()))
+      end)
+    end)
+  end
+
+  it("counts words and findings of each area", function()
+    local text, status = run("%s tools/prose.lua --count", lua)
+    assert.equal(0, status)
+    for _, area in ipairs { "lua", "src", "tools", "bench", "examples", "docs" } do
+      assert(text:find("\n" .. area .. " +%d+ +%d+ +%d+%.%d\n"), text)
+    end
+  end)
 
   it('says "core links nothing" of a core with another library', function()
     local library = lua:find("luajit") and "luajit-5.1" or lua:match("[^/]+$")

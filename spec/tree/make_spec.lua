@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: MIT
--- The Makefile: what it is told on its command line does what the same word does in the environment. (GNU make before
+-- The Makefile: a variable on its command line has the effect of the same variable in the environment. (GNU make before
 -- 4.4 hands variables of its command line to recipes, but not to $(shell ...).)
+--
+-- Slow: tools/test.sh starts it first.
 
 local uv = require "luv"
 

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- tools/setup.sh on machines that lack something, played by a PATH of our own.
+-- tools/setup.sh on machines that lack something, which a PATH of the spec's own simulates.
 
 local uv = require "luv"
 

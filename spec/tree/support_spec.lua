@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The servers, the proxy and the fake server that the other specs rely on.
+-- spec/support: the servers, the proxy and the fake server that the other specs rely on.
 
 local uv = require "luv"
 local fake = require "spec.support.fake"
@@ -58,7 +58,7 @@ local function exists(path)
 end
 
 local function is_alive(pid)
-  -- A process that has ended and that nobody has asked about yet can still be signalled.
+  -- A process that has ended can still be signalled until its parent waits for it.
   local file = io.open("/proc/" .. pid .. "/stat")
   local state = file and file:read("*a"):match("%) (%a)")
   if file then
@@ -204,7 +204,7 @@ end)
 describe("the proxy", function()
   local target, between, client
 
-  -- What one PING through the proxy answers.
+  -- The answer to one PING through the proxy.
   local function open()
     client = connect(between)
     loop_until(function()
@@ -366,7 +366,7 @@ describe("the proxy", function()
     assert.equal("ECONNRESET", client.ended)
   end)
 
-  it("resets when nobody is behind it", function()
+  it("resets when nothing listens behind it", function()
     target:stop()
     open()
     loop_until(function()

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What tables and booleans among a command's arguments become. Needs no server.
+-- command/arguments.lua: the words that tables and booleans among a command's arguments become. Needs no server.
 
 local arguments = require "redio.command.arguments"
 local commands = require "redio.command.table"
@@ -53,7 +53,7 @@ describe("values", function()
     assert.equal("JSON.SET k $ <a>", sent("JSON.SET", "k", "$", { a = 1 }))
   end)
 
-  it("of a kind that nobody can send are refused by command and place", function()
+  it("of a kind that cannot be sent are refused by command and place", function()
     assert.equal(
       "bad argument #2 to 'SET' (it is nil, which cannot be sent; send \"\" or leave the command out)",
       refused("SET", "k", nil)

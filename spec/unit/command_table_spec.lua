@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: MIT
--- The table of commands is whole and says only what the rest of the library understands. Needs no server.
+-- command/table.lua is whole, and contains nothing that the rest of the library does not understand. Needs no server.
 
 local commands = require "redio.command.table"
 local trailing = require "redio.command.trailing"
-local walk = dofile("spec/support/command_walk.lua")
+local walk = require "spec.support.every_command"
 
 local function shape_names()
   local file = assert(io.open("src/shape.c"))

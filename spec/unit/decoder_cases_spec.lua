@@ -1,10 +1,10 @@
 -- SPDX-License-Identifier: MIT
--- What a caller gets for the bytes of a server, however they arrive: each case of
--- spec/support/resp_cases.lua through the real client, whole, byte by byte and at every two-way split.
+-- The values that a caller gets for a server's bytes, in whatever pieces these arrive. Each case of
+-- spec/support/resp_cases.lua goes through the real client whole, byte by byte, and split in two at every place.
 
 local redio = require "redio"
 local fake = require "spec.support.fake"
-local turns = require "spec.support.turns"
+local loop_turns = require "spec.support.loop_turns"
 local check = require "spec.support.check"
 local cases = require "spec.support.resp_cases"
 
@@ -71,7 +71,7 @@ local function ways(bytes)
   for at = 1, #bytes <= SHORT and #bytes - 1 or 0 do
     list["split after " .. at] = function(connection)
       connection:write(bytes:sub(1, at))
-      turns.next(function()
+      loop_turns.next(function()
         connection:write(bytes:sub(at + 1))
       end)
     end
@@ -145,10 +145,10 @@ function outcomes.unfinished(case, client, script, way, write)
       if left <= 0 then
         connection:close()
       else
-        turns.next(close)
+        loop_turns.next(close)
       end
     end
-    turns.next(close)
+    loop_turns.next(close)
   end)
 end
 

@@ -1,4 +1,6 @@
 -- SPDX-License-Identifier: MIT
+-- base/errors.lua: the kinds, the fields and the text of error objects. Needs no server. (Errors as a client raises
+-- them: client/raised_errors_spec.lua.)
 
 local errors = require "redio.base.errors"
 

@@ -1,4 +1,5 @@
 -- SPDX-License-Identifier: MIT
+-- base/lua_version.lua: the differences between Luas are hidden.
 
 local lua_version = require "redio.base.lua_version"
 
@@ -64,7 +65,7 @@ describe("lua_version", function()
     assert.equal(1, calls)
   end)
 
-  it("keeps a finalizer's error away from whoever happens to allocate", function()
+  it("keeps a finalizer's error away from the code that happens to allocate", function()
     lua_version.finalizer(function()
       error("in a finalizer")
     end)

@@ -1,4 +1,5 @@
 -- SPDX-License-Identifier: MIT
+-- base/messages.lua: the texts of messages, and the names that they suggest.
 
 local messages = require "redio.base.messages"
 

@@ -95,10 +95,7 @@ describe("Parking with luv:", function()
 end)
 
 describe("Parking in nginx:", function()
-  local is_there, reason = nginx.available()
-  if not is_there then
-    return pending("there is no nginx: " .. tostring(reason))
-  end
+  if nginx.missing() then return pending(nginx.missing()) end
 
   local web
 

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The queue beside a plain list, at random.
+-- base/queue.lua: the queue beside a plain list, at random.
 
 local queue = require "redio.base.queue"
 local random = require "spec.support.random".new "queue"

@@ -1,11 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- Which of a name's addresses is tried when, on a clock of the spec's own. Needs no network.
+-- transport/race.lua: the order and the times of attempts on a name's addresses, by a clock of the spec's own. Needs no
+-- network.
 
 local race = require "redio.transport.race"
 
 local clock, timers, log, open_handles, started
 
--- What a transport has: timers, and handles that are opened and closed.
+-- The parts of a transport that a race uses: timers, and handles that are opened and closed.
 local host = {}
 
 function host.start_timer(seconds, fn)

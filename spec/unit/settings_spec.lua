@@ -1,4 +1,5 @@
 -- SPDX-License-Identifier: MIT
+-- settings/: a client's options are checked, completed and copied. Needs no server.
 
 local settings_of = require "redio.settings"
 local types = require "redio.settings.types"
@@ -40,6 +41,7 @@ describe("options.resolve", function()
       max_receivers = 1024,
       queue_limit = 1000,
       max_queued_bytes = 67108864,
+      seeds = { { host = "localhost", port = 6379, address = "localhost:6379" } },
     }, resolve())
   end)
 

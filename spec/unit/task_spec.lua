@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Tasks, plain coroutines and the main coroutine. Contract: docs, "Module".
+-- task/: tasks, plain coroutines and the main coroutine. Contract: docs, "Module".
 
 local uv = require "luv"
 local redio = require "redio"
@@ -104,7 +104,7 @@ describe("A task", function()
       end)
     end)
 
-    it("gives its results to whoever awaits it, as often as they do", function()
+    it("gives its results to each await, as often as it is awaited", function()
       redio.run(function()
         local task = redio.spawn(function(...)
           redio.sleep(0.001)
@@ -116,7 +116,7 @@ describe("A task", function()
       end)
     end)
 
-    it("raises its error in whoever awaits it", function()
+    it("raises its error in each await", function()
       redio.run(function()
         local task = redio.spawn(function()
           redio.sleep(0.001)
@@ -144,7 +144,7 @@ describe("A task", function()
   end)
 
   describe("is cancelled by task:cancel(), so that", function()
-    it("its wait raises CancelledError, in it and in whoever awaits it", function()
+    it("its wait raises CancelledError, in it and in each await of it", function()
       check.within(5, function()
         local inside
         local task = redio.spawn(function()
@@ -208,7 +208,7 @@ describe("A task", function()
       end)
     end)
 
-    it("its reply goes to nobody, and the connection is kept", function()
+    it("its reply is dropped, and the connection is kept", function()
       local client = redio.Redis(server.shared().url)
       local seed = os.time()
       math.randomseed(seed)
@@ -248,7 +248,7 @@ describe("A task", function()
       client:close()
     end)
 
-    it("its reply goes to nobody either when half of it was there", function()
+    it("its reply is dropped also when half of it was there", function()
       local peer = fake.start(function(connection, words)
         local reply = ("$%d\r\n%s\r\n"):format(#words[2], words[2])
         if connection.rest then
@@ -431,7 +431,7 @@ describe("A plain coroutine", function()
 
   for what, start in pairs {
     ["that ends with an error"] = "coroutine.wrap(worker)()",
-    ["spawned as a task that nobody awaits and that ends with an error"] = "redio.spawn(worker)",
+    ["spawned as a task that is not awaited and ends with an error"] = "redio.spawn(worker)",
   } do
     it(what .. " is never swallowed", function()
       local output = check.script(([[
@@ -439,7 +439,7 @@ describe("A plain coroutine", function()
         local redis = redio.Redis(%q)
         local function worker()
           redis():get("x"):await()
-          error("nobody joins me")
+          error("nothing joins me")
         end
         redio.run(function()
           %s
@@ -448,7 +448,7 @@ describe("A plain coroutine", function()
         collectgarbage()
         collectgarbage()
       ]]):format(server.shared().url, start))
-      assert.matches("nobody joins me", output)
+      assert.matches("nothing joins me", output)
     end)
   end
 end)

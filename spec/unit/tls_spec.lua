@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- redio.tls: an engine between bytes, against a real redis-server and openssl's own server, at every split.
+-- redio.tls (src/tls.c): a TLS engine between two byte strings, against a real redis-server and openssl's own server,
+-- at every split.
 
 local uv = require "luv"
 local tls = require "redio.tls"

@@ -4,7 +4,7 @@ local settings_of = require "redio.settings"
 local random_numbers = require "spec.support.random"
 local url = require "redio.settings.url"
 
--- What a URL says, compared field by field; what is not named here must be nil (`options`: empty).
+-- Compares the fields of a parsed URL. Fields that `expected` does not name must be nil (`options`: empty).
 local function check(text, expected)
   expected.tls = expected.tls or false
   expected.options = expected.options or {}
@@ -369,7 +369,7 @@ describe("url.parse", function()
     end
   end)
 
-  -- What a slip of the hand makes of a URL, and no part of its password in what is said of it.
+  -- Misspelt URLs: no part of their password is in the message.
   it("shows nothing of what may have been a password, however the URL is mangled", function()
     local random = random_numbers.new "mangled URLs"
     local CANARY = "qX7~Zj9WkVq4" -- no two neighbours of it are in any message

@@ -1,7 +1,9 @@
 -- SPDX-License-Identifier: MIT
--- Arguments of our own functions: misuse raises at the caller's line and says what would be right.
+-- Checks of the arguments of redio's own functions. Misuse raises at the caller's line, with a text that says which
+-- values are right.
 --
--- `level` is the caller's as in `error`, seen from the function that calls here: 2 for whoever called that one.
+-- `level` is that of `error`, seen from the function that calls a check: 2 is the line that called that function.
+-- Specs: client/raised_errors, client/handle
 
 local M = {}
 
@@ -14,7 +16,7 @@ function M.type(value, wanted, position, name, level)
   if type(value) ~= wanted then refuse(position, name, wanted, value, level) end
 end
 
---- A function, or what can be called like one.
+--- A function, or a table with __call.
 function M.callable(value, position, name, level)
   if type(value) == "function" then return end
   local meta = getmetatable(value)
@@ -30,7 +32,7 @@ function M.seconds(value, position, name, level)
   if not is_seconds(value) then refuse(position, name, "seconds, a number of 0 or more", value, level) end
 end
 
---- The same among options, where it may be missing; `off` says that false means "without".
+--- A duration among options, where nil is right, too, and with `off` also false ("without").
 function M.seconds_option(value, name, level, off)
   if value == nil or is_seconds(value) or off and value == false then return end
   local got = type(value) == "number" and tostring(value) or type(value)

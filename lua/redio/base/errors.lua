@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Error objects: what the network or the server does. (Misuse raises a plain Lua error at the caller's line.)
+-- Error objects, for failures of the network and errors of the server. (Misuse raises a plain Lua error at the caller's
+-- line.)
 
 local core = require "redio.core"
 local lua_version = require "redio.base.lua_version"
@@ -7,7 +8,7 @@ local messages = require "redio.base.messages"
 
 local M = {}
 
--- kind -> the kind it is a case of
+-- kind -> the kind that it belongs to
 local PARENT = {
   RedisError = false,
 
@@ -82,7 +83,7 @@ local BY_CODE = {
   WRONGTYPE = "WrongTypeError",
 }
 
--- Some conditions have no code of their own.
+-- Conditions without a code of their own.
 local BY_MESSAGE = {
   { "^max number of clients", "MaxClientsError" },
   { "^invalid password", "AuthError" },
@@ -97,10 +98,10 @@ for kind in pairs(PARENT) do
 end
 table.sort(kinds)
 
--- A mistyped kind must not be nil: `errors.is(e, errors.TimoutError)` would then be true for every error.
+-- A mistyped kind raises: with nil, `errors.is(e, errors.TimoutError)` would be true for every error.
 setmetatable(M, {
   __index = function(_, name)
-    if type(name) == "string" and name:find("Error$") then
+    if type(name) == "string" and name:find "Error$" then
       error("unknown kind of error " .. messages.quote(name) .. messages.did_you_mean(name, kinds), 2)
     end
   end,
@@ -112,41 +113,33 @@ local function check_kind(kind, level)
   end
 end
 
----The kind of an error reply.
+--- The kind of an error reply.
 ---@param code? string the first word of the reply
----@param message? string what follows it
+---@param message? string the rest of it
 ---@return string
 function M.kind_of(code, message)
-  if code == nil then
-    return "RedisError"
-  end
+  if code == nil then return "RedisError" end
   if code == "ERR" and message then
     for _, case in ipairs(BY_MESSAGE) do
-      if message:find(case[1]) then
-        return case[2]
-      end
+      if message:find(case[1]) then return case[2] end
     end
   end
   return BY_CODE[code] or "ReplyError"
 end
 
-local LONGEST = 1000 -- bytes of a message that are shown; a script's error may have millions
+local LONGEST = 1000 -- bytes of a message that are shown. (The error of a script may have millions.)
 
--- "ERR syntax error": code and message together are the server's line.
+-- "ERR syntax error": code and message, as the server sent them.
 local function headline(err)
   local code, message = err.code, err.message
   local line = tostring(message or code or "")
-  if code and code ~= message then
-    line = code .. " " .. (message or "")
-  end
+  if code and code ~= message then line = code .. " " .. (message or "") end
   return #line > LONGEST and ("%s... (%d bytes)"):format(line:sub(1, LONGEST), #line) or line
 end
 
 local function command_of(err)
   local index, count = err.index, err.count
-  if not index or count == 1 then
-    return err.command
-  end
+  if not index or count == 1 then return err.command end
   local place = count and ("command %d of %d"):format(index, count) or ("command %d"):format(index)
   return err.command and err.command .. ", " .. place or place
 end
@@ -156,44 +149,38 @@ local function details(err)
   local parts = {}
   parts[#parts + 1] = command_of(err)
   parts[#parts + 1] = err.address
-  if err.sent == "maybe" then
-    parts[#parts + 1] = "it may have been executed"
-  end
+  if err.sent == "maybe" then parts[#parts + 1] = "it may have been executed" end
   return table.concat(parts, ", ")
 end
 
 local metatable = core.error_metatable
 metatable.__name = "redio.error"
----The metatable of error objects. Objects that the core builds from error replies have it too, and no `kind`.
+--- The metatable of error objects. Objects that the core builds from error replies have it too, and no `kind`.
 M.metatable = metatable
 
 function metatable.__index(err, name)
-  if name == "kind" then
-    return M.kind_of(rawget(err, "code"), rawget(err, "message"))
-  end
+  if name == "kind" then return M.kind_of(rawget(err, "code"), rawget(err, "message")) end
 end
 
 function metatable.__tostring(err)
   local line = err.kind .. ": " .. headline(err)
   local more = details(err)
-  if more ~= "" then
-    line = line .. " (" .. more .. ")"
-  end
+  if more ~= "" then line = line .. " (" .. more .. ")" end
   return messages.printable(line)
 end
 
 ---@class redio.Error
 ---@field kind string one of the kinds
----@field message string what happened; of an error reply, what follows the code
+---@field message string the text; of an error reply, the part after the code
 ---@field code? string first word of an error reply
----@field command? string the command's name; never its arguments
----@field index? integer its place in the chain
+---@field command? string name of the command, never its arguments
+---@field index? integer place of the command in the chain
 ---@field count? integer how many commands the chain had
 ---@field replies? table all results of the chain
 ---@field sent? "no"|"yes"|"maybe" whether the server may have executed it
----@field address? string which server
+---@field address? string the server's address
 
----A new error object.
+--- A new error object.
 ---@param kind string
 ---@param message string
 ---@param fields? table copied into the object
@@ -208,20 +195,14 @@ M.new = lua_version.interpreted(function(kind, message, fields)
   return setmetatable(err, metatable)
 end)
 
----Whether `value` is an error of redio, and of this kind (or a case of it) if one is given.
+--- True when `value` is an error of redio. With `kind`, also true only for errors of that kind.
 ---@param value any
 ---@param kind? string raises when there is no such kind
 ---@return boolean
 function M.is(value, kind)
-  if kind ~= nil then
-    check_kind(kind, 2)
-  end
-  if type(value) ~= "table" or getmetatable(value) ~= metatable then
-    return false
-  end
-  if kind == nil then
-    return true
-  end
+  if kind ~= nil then check_kind(kind, 2) end
+  if type(value) ~= "table" or getmetatable(value) ~= metatable then return false end
+  if kind == nil then return true end
   local is = value.kind
   while is and is ~= kind do
     is = PARENT[is]
@@ -229,10 +210,11 @@ function M.is(value, kind)
   return is == kind
 end
 
--- Secrets. The server repeats what it was sent: a server without HELLO answers it with the password in the text.
+-- secrets -------------------------------------------------------------------------------------------------
 
--- Everywhere, what the server repeats of the arguments is left out. (Not of a script's own errors: their text
--- is the script's.)
+-- Error texts of the server may repeat arguments: a server without HELLO repeats the password of HELLO ... AUTH.
+
+-- Texts that repeat arguments of any command, and the same without them. (Errors that a script makes are not changed.)
 local ECHOES = {
   { ",? with args beginning with:.*$", "" },
   { "^(No such key ').*(' or consumer group ').*'", "%1...%2...'" },
@@ -243,12 +225,12 @@ local ECHOES = {
   { "^(invalid longitude,latitude pair ).*", "%1..." },
 }
 
--- Of these commands the server's text is shown only where it is known to be the server's own.
+-- For these commands only known texts are shown.
 local SECRET = { ACL = true, AUTH = true, CONFIG = true, HELLO = true, MIGRATE = true }
 
 local WITHHELD = "refused by the server; its words are withheld, for they may repeat a secret"
 
-local KNOWN = {} -- texts without a place for anything of ours, to be kept
+local KNOWN = {} -- texts that never repeat an argument
 for _, known in ipairs {
   "AUTH <password> called without any password configured for the default user. "
     .. "Are you sure your configuration is correct?",
@@ -277,7 +259,7 @@ for _, known in ipairs {
   "syntax error",
   "unsupported protocol version",
   "value is not an integer or out of range",
-  -- our own words below
+  -- redio's own texts, from the tables below
   WITHHELD,
   "HELLO must be called with the client already authenticated",
   "Redis is busy running a script",
@@ -296,7 +278,7 @@ for _, known in ipairs {
   KNOWN[known] = true
 end
 
-local REWORDED = { -- beginnings of texts that do have such a place
+local REWORDED = { -- beginnings of texts that may repeat an argument -> redio's text for them
   { "^CONFIG SET failed", "wrong argument" },
   { "^Error in ACL SETUSER modifier", "a rule of ACL SETUSER is wrong" },
   { "^HELLO must be called with", "HELLO must be called with the client already authenticated" },
@@ -323,7 +305,7 @@ local REWORDED = { -- beginnings of texts that do have such a place
   { "^wrong number of arguments", "wrong number of arguments" },
 }
 
-local REASONS = { -- endings of them that are worth keeping
+local REASONS = { -- endings of those texts that are kept
   "Syntax error",
   "Unknown command or category name in ACL",
   "argument couldn't be parsed into an integer",
@@ -344,9 +326,7 @@ local function reworded(message)
     if message:find(case[1]) then
       for _, reason in ipairs(REASONS) do
         local words = case[2] .. ": " .. reason
-        if KNOWN[words] and message:sub(-#reason) == reason then
-          return words
-        end
+        if KNOWN[words] and message:sub(-#reason) == reason then return words end
       end
       return case[2]
     end
@@ -355,10 +335,8 @@ local function reworded(message)
 end
 
 local function scrub_secret(err, name)
-  if not BY_CODE[err.code] then
-    err.code = "ERR"
-  end
-  if err.message:find("^unknown command") then
+  if not BY_CODE[err.code] then err.code = "ERR" end
+  if err.message:find "^unknown command" then
     err.message = "unknown command '" .. name .. "'"
   elseif not KNOWN[err.message] then
     err.message = reworded(err.message)
@@ -366,17 +344,15 @@ local function scrub_secret(err, name)
 end
 
 local function scrub(err)
-  local name = tostring(err.command or ""):upper():match("^%S*")
-  if SECRET[name] then
-    return scrub_secret(err, name)
-  end
+  local name = tostring(err.command or ""):upper():match "^%S*"
+  if SECRET[name] then return scrub_secret(err, name) end
   for _, echo in ipairs(ECHOES) do
     err.message = err.message:gsub(echo[1], echo[2])
   end
 end
 
----Finishes an error reply that the core has built: its kind, `sent`, the address; and what the server repeated of
----the arguments is taken out of its text. Doing so twice changes nothing.
+--- Completes an error reply that the core has built: sets `kind`, `sent` and `address`, and takes repeated arguments
+--- out of the text. A second call changes nothing.
 ---@param err redio.Error
 ---@param address? string
 ---@return redio.Error

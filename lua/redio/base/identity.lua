@@ -1,12 +1,13 @@
 -- SPDX-License-Identifier: MIT
--- A text for what values are: equal for equal ones, and for no others. Tables are taken by what is in them, functions
--- and other objects by which they are.
+-- Makes texts from values, for use as keys: equal values have equal texts, and different values have different ones.
+-- Tables are compared by their contents, functions and other objects by identity.
+-- Specs: hosts/nginx/clients, hosts/nginx/connections
 
 local lua_version = require "redio.base.lua_version"
 
 local M = {}
 
--- Objects have no names: each gets a number when it is first seen.
+-- object -> its number, given when it is first seen
 local numbers, count = setmetatable({}, { __mode = "k" }), 0
 
 local function number_of(object)
@@ -18,17 +19,17 @@ local function number_of(object)
   return number
 end
 
---- The text for an object, whatever is in it.
+--- The text for an object, by its identity.
 function M.object(object)
   return type(object) .. "#" .. number_of(object)
 end
 
--- Each with its length: no two lists read alike.
+-- The length before each text makes a list of texts unambiguous.
 local function framed(text)
   return #text .. ":" .. text
 end
 
-local DEEPEST = 8 -- (a table that holds itself is told by which it is)
+local DEEPEST = 8 -- levels of tables; deeper ones are compared by identity, as a table may contain itself
 
 local text_of
 
@@ -56,7 +57,7 @@ function M.of(value)
   return text_of(value, 0)
 end
 
---- The text for several values, each of which may be nil.
+--- The text for several values, nil among them.
 ---@return string
 function M.of_all(...)
   local list = {}

@@ -1,8 +1,9 @@
 -- SPDX-License-Identifier: MIT
--- A line: first come, first served. Any item may leave from any place at the same cost.
+-- A doubly linked list of distinct items: first in, first out. An item leaves from any place at constant cost.
+-- Specs: client/linear, regress/receiver_several_waiters
 
 ---@class redio.Line
----@field first any? the item that has been in it longest
+---@field first any? the oldest item
 ---@field count integer
 local M = {}
 M.__index = M
@@ -11,20 +12,18 @@ function M.new()
   return setmetatable({ first = nil, last = nil, count = 0, _next = {}, _previous = {} }, M)
 end
 
---- Adds an item that is not in it: at the end, or in front of all.
+--- Adds an item that is not in the list, at the end or in front.
 ---@param in_front boolean?
 function M:enter(item, in_front)
   self.count = self.count + 1
   local before, after = self.last, false
-  if in_front then
-    before, after = nil, self.first or false
-  end
+  if in_front then before, after = nil, self.first or false end
   self._previous[item], self._next[item] = before, after
   if before then self._next[before] = item else self.first = item end
   if after then self._previous[after] = item else self.last = item end
 end
 
---- Takes an item out.
+--- Removes an item.
 ---@return boolean was_in
 function M:leave(item)
   local after, before = self._next[item], self._previous[item]

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What differs between Lua 5.3, 5.4, 5.5 and LuaJIT, found by looking for the feature itself. No other file
--- asks which Lua it runs on.
+-- Differences between Lua 5.3, 5.4, 5.5 and LuaJIT, found by probing for each feature. No other file asks for the
+-- version of Lua.
 
 local core = require "redio.core"
 
@@ -14,28 +14,28 @@ local EXACT = 2 ^ 53 -- every integer up to here is a float, too
 ---@type fun(list: table, first?: integer, last?: integer): ...
 M.unpack = rawget(table, "unpack") or rawget(_G, "unpack")
 
----@type fun(...): table  the arguments as a list, and their number as `n`
+---@type fun(...): table the arguments as a list, with their number as `n`
 M.pack = rawget(table, "pack") or function(...)
   return { n = select("#", ...), ... }
 end
 
----Whether `local x <close>` is there.
+--- True where Lua has `local x <close>`.
 ---@type boolean
-M.has_close = load("local x <close> = nil") ~= nil
+M.has_close = load "local x <close> = nil" ~= nil
 
----Ends a coroutine that is suspended or has ended, and closes its variables (5.4); nil where there is no such thing.
+--- Closes a suspended or dead coroutine and its to-be-closed variables; nil before Lua 5.4.
 ---@type (fun(co: thread): boolean, any)?
 M.close_coroutine = rawget(coroutine, "close")
 
----Calls `fn(...)`. When the running coroutine is closed meanwhile (`close_coroutine`), `__close` of the value's
----metatable is called; where that can happen, also when `fn` returns.
+--- Calls `fn(...)`. Calls `__close` of the value's metatable when the running coroutine is closed meanwhile. Where Lua
+--- has `close_coroutine`, it also does so when `fn` returns.
 ---@type fun(value: any, fn: function, ...): ...
 M.when_closed = M.close_coroutine and load([[
   return function(value, fn, ...)
     local closing <close> = value
     return fn(...)
   end
-]], "=redio.compat")() or function(_, fn, ...)
+]], "=redio.lua_version")() or function(_, fn, ...)
   return fn(...)
 end
 
@@ -49,38 +49,34 @@ local function call_and_close(value, fn, ...)
   return closed(value, pcall(fn, ...))
 end
 
----Calls `fn(...)`, and then `__close` of the value's metatable, whatever happens, perhaps twice. (An error that ends a
----coroutine does not close its variables.)
+--- Calls `fn(...)`, then `__close` of the value's metatable, perhaps twice: also after an error, and when the coroutine
+--- is closed. (An error that ends a coroutine does not close its variables.)
 ---@param value any
 ---@param fn function
----@return any ... what fn returned
+---@return any ... the results of fn
 function M.with_close(value, fn, ...)
   return M.when_closed(value, call_and_close, value, fn, ...)
 end
 
 local math_type = rawget(math, "type")
 
----Whether `n` is a number without a fraction that is known exactly: an integer, or a float within 2^53.
+--- True when `n` is an exact whole number: an integer, or a float without a fraction within 2^53.
 ---@param n any
 ---@return boolean
 function M.is_integer(n)
-  if type(n) ~= "number" then
-    return false
-  end
-  if math_type and math_type(n) == "integer" then
-    return true
-  end
+  if type(n) ~= "number" then return false end
+  if math_type and math_type(n) == "integer" then return true end
   return n >= -EXACT and n <= EXACT and floor(n) == n
 end
 
----Whether the running coroutine may yield (5.3, LuaJIT 2.1; not everywhere, as nginx has a table of its own).
+--- True when the running coroutine may yield. (nginx replaces the table `coroutine` by one without this function.)
 ---@type fun(): boolean
 M.isyieldable = rawget(coroutine, "isyieldable") or core.isyieldable
 
 local jit = rawget(_G, "jit")
 
----`fn`, which is not to become machine code. LuaJIT's of 2022, which Debian 12 has, exchanges a pointer by its lower
----half in some loops over `pairs`: for those that are run often.
+--- Returns `fn` with LuaJIT's compiler off for it. The LuaJIT of 2022 in Debian 12 truncates a pointer to 32 bits in
+--- some compiled loops over `pairs`. Loops over `pairs` that run often are wrapped in this.
 ---@generic T: function
 ---@param fn T
 ---@return T
@@ -91,8 +87,8 @@ end
 
 local newproxy = rawget(_G, "newproxy")
 
----An object whose collection calls `fn`. Keep it as long as `fn` must not run. An error of `fn` is dropped: it
----would surface in whatever code the collector happened to interrupt.
+--- Returns an object that calls `fn` when it is collected. An error of `fn` is dropped: it would be raised in any code
+--- that the collector happens to interrupt.
 ---@param fn fun()
 ---@return any
 function M.finalizer(fn)

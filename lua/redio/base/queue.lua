@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- First in, first out. A table may also enter, and then leave from the middle: it knows its place, and leaves a hole
--- there, so that neither takes longer when many wait.
+-- A queue: first in, first out. An item that has entered (a table, which keeps its place) can leave from the middle. A
+-- hole stays there, so that leaving costs the same in a long queue as in a short one.
 
 local M = {}
 M.__index = M
@@ -17,8 +17,8 @@ function M:push(item)
   self[last] = item
 end
 
---- As `push`; the item may `leave`.
----@param item table its field `place` is the queue's
+--- As `push`, for an item that may `leave`.
+---@param item table its field `place` belongs to the queue
 function M:enter(item)
   self:push(item)
   item.place = self.last
@@ -28,7 +28,7 @@ local function start_anew(self)
   self.first, self.last, self.holes = 1, 0, 0
 end
 
--- Closes the holes.
+-- Removes the holes.
 local function compact(self)
   local to = self.first
   for from = self.first, self.last do
@@ -42,7 +42,7 @@ local function compact(self)
   self.last, self.holes = to - 1, 0
 end
 
---- Takes an item out that has entered; does nothing when it is not here.
+--- Removes an item that has entered. Does nothing when it is not in the queue.
 ---@return boolean was_here
 function M:leave(item)
   local place = item.place
@@ -60,7 +60,7 @@ function M:leave(item)
   return true
 end
 
---- The oldest item; nil when there is none.
+--- Removes and returns the oldest item; nil when there is none.
 function M:pop()
   local first, last = self.first, self.last
   while first <= last do
@@ -77,7 +77,7 @@ function M:pop()
   return nil
 end
 
---- The oldest item, which stays; nil when there is none.
+--- The oldest item; nil when there is none.
 function M:peek()
   for i = self.first, self.last do
     if self[i] ~= HOLE then return self[i] end
@@ -85,13 +85,13 @@ function M:peek()
   return nil
 end
 
---- Puts an item that was popped back to where it was.
+--- Puts a popped item back in front.
 function M:unpop(item)
   self.first = self.first - 1
   self[self.first] = item
 end
 
---- The newest item; nil when there is none.
+--- Removes and returns the newest item; nil when there is none.
 function M:pop_last()
   local first, last = self.first, self.last
   while last >= first do
@@ -112,7 +112,7 @@ function M:count()
   return self.last - self.first + 1 - self.holes
 end
 
---- Calls `fn` with each item, oldest first, after taking all of them out: what is added meanwhile stays.
+--- Removes all items, then calls `fn` with each, oldest first. Items that are added meanwhile stay.
 function M:drain(fn)
   local items = {}
   for i = self.first, self.last do

@@ -1,2 +1,4 @@
 -- SPDX-License-Identifier: MIT
+-- Specs: tree/rockspec, regress/setinfo
+
 return "0.1.0"

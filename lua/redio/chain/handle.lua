@@ -7,11 +7,12 @@ local arg_check = require "redio.base.arg_check"
 local arguments = require "redio.command.arguments"
 local chain = require "redio.chain"
 local command = require "redio.command"
-local connection = require "redio.connection.loop"
+local connection = require "redio.connection"
 local core = require "redio.core"
 local decode = require "redio.command.decode"
 local errors = require "redio.base.errors"
 local lua_version = require "redio.base.lua_version"
+local refusals = require "redio.endpoint.refusals"
 local task = require "redio.task"
 
 local encode_list, send, DONE, BUSY = core.encode_list, core.send, core.DONE, core.BUSY
@@ -244,7 +245,7 @@ end
 local function await_here(self, mode)
   if self[1].closed then
     self:clear()
-    error(self[1]:_closed_error(), 0)
+    error(refusals.closed(self[1].settings), 0)
   end
   local pipeline, timeout = self[2], self._timeout
   if not pipeline or pipeline:count() == 0 then
@@ -273,9 +274,9 @@ end
 local function await_otherwise(self, how)
   if not how then return await_slowly(self, 0) end
   if how >= MUCH then
-    self[1]._shared:write_now()
+    self[1][2].connection:write_now()
   elseif how >= FIRST then
-    self[1]._shared:schedule()
+    self[1][2].connection:schedule()
   end
   return settle(self, yield())
 end
@@ -364,7 +365,7 @@ end
 function methods:_pin(conn, pipeline)
   self._conn, self._own, self[3] = conn, pipeline, true
   conn.pinned = true -- with a session that is this handle's affair
-  if not self._greets then self._guard = self[1]._pool:guard(conn) end
+  if not self._greets then self._guard = conn.home:guard(conn) end
 end
 
 function methods:_unpin()
@@ -380,11 +381,11 @@ end
 --- that was its own for good is closed. Queued commands are forgotten.
 function methods:close()
   self:clear()
-  local conn, pool = self._conn, self[1]._pool
+  local conn = self._conn
   if conn then
     local session = self._own
     self:_unpin()
-    if self._private_client or not pool:restore(conn, session) then pool:release(conn, false) end
+    if self._private_client then conn.home:release(conn, false) else conn.home:restore(conn, session) end
     self[1].transport.flush()
   end
   if self._private_client then self.closed = true end
@@ -438,6 +439,17 @@ end
 --- A handle on a connection that is being greeted.
 function M.on(client, conn)
   return setmetatable({ client, false, true, _conn = conn, _greets = true }, metatable)
+end
+
+--- Calls the user's on_connect with a handle on a connection that is being greeted.
+function M.greet(client, conn, on_connect)
+  local greeter = M.on(client, conn)
+  local ok, err = pcall(on_connect, greeter)
+  local is_plain = greeter:_detach()
+  if not ok then error(err, 0) end
+  if is_plain then return end
+  error(errors.new("ConnectionError", "on_connect has left a MULTI or a WATCH open, replies turned off, or QUIT: "
+    .. "every chain on this connection would suffer from it", { address = conn.address, permanent = true }), 0)
 end
 
 return M

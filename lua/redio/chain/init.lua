@@ -40,7 +40,7 @@ local function leave_private(self, conn, pipeline, is_done_with, failed)
     return
   end
   self:_unpin()
-  self[1]._pool:release(conn, not (self._no_pool or is_done_with))
+  conn.home:release(conn, not (self._no_pool or is_done_with))
   recycle(pipeline)
 end
 
@@ -49,7 +49,7 @@ local function forsake(self, conn, pipeline)
   self[2] = false
   if conn and conn.exclusive then
     pipeline:reset()
-    self[1]._pool:release(conn, false)
+    conn.home:release(conn, false)
     if self._private_client then
       self.closed, self.in_transaction = true, false
       return -- it stays with the lost connection: every await from now on says so
@@ -78,9 +78,10 @@ end
 local function may_retry(self, pipeline, err, tries, sent)
   local client = self[1]
   if client.closed or self._conn or not pipeline then return false end
-  if not sent then return client._backoff:may_retry_unsent(err, tries) end
+  local backoff = client.topology:pick().backoff
+  if not sent then return backoff:may_retry_unsent(err, tries) end
   local _, is_readonly = pipeline:flags()
-  return client._backoff:may_retry_sent(err, tries, is_readonly)
+  return backoff:may_retry_sent(err, tries, is_readonly)
 end
 
 --- Each caller gets an error object of his own, that says whether his commands were sent.
@@ -141,7 +142,7 @@ local function usefulness(client, from, failed)
     is_replica = is_replica or err.code == "READONLY"
     if err.code == "ERR" and (err.message or ""):find "^Protocol error" then use = LEAVE end
   end
-  if is_replica and not from.retiring and client._backoff:may_leave_replica() then use = LEAVE end
+  if is_replica and not from.retiring and client.topology:suspect(from.home, "READONLY") then use = LEAVE end
   return use
 end
 
@@ -162,7 +163,7 @@ local function refused(self, conn, pipeline, mode, failed, list)
   if conn then
     leave_private(self, conn, pipeline, use, failed)
   elseif use == LEAVE then
-    client:_leave_shared(from)
+    from.home:leave(from)
   end
   return with_errors(self, mode, failed, list)
 end
@@ -195,11 +196,11 @@ local function route(self, pipeline)
   end
   if self.closed then return nil, errors.new("ConnectionClosedError", "this handle is closed") end
   if not client.settings.multiplex or self._private_client or self._no_pool or pipeline:flags() then
-    local conn, err = client._pool:acquire()
+    local conn, err = client.topology:pick():acquire(client)
     if conn and self._private_client then self:_pin(conn, pipeline) end
     return conn, err
   end
-  return client:_shared_connection()
+  return client.topology:pick():shared(client)
 end
 
 -- The chain will not be sent.
@@ -224,15 +225,15 @@ local function patience(self, conn, pipeline)
   if not conn.exclusive then return end
   local usual = conn.settings.read_timeout
   local own = self._patience
-  if not own then return conn.liveness:set_patience(usual) end
+  if not own then return conn:within(usual) end
   self._patience = false
   local _, _, blocking = pipeline:flags()
   if not blocking then
-    conn.liveness:set_patience(usual)
+    conn:within(usual)
   elseif own == math.huge or not usual then
-    conn.liveness:set_patience(false)
+    conn:within(false)
   else
-    conn.liveness:set_patience(usual + own)
+    conn:within(usual + own)
   end
 end
 

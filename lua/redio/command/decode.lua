@@ -1,12 +1,13 @@
 -- SPDX-License-Identifier: MIT
--- Decoding modes: what is made of the bytes of a value.
+-- Decoding modes: functions from the bytes of a value to a Lua value.
+-- Specs: client/values, client/arguments_and_replies
 
 local cjson = require "cjson"
 local core = require "redio.core"
 
 local M = {}
 
--- A cjson of our own, so that nobody's settings are changed: strict about numbers, deep enough.
+-- An instance of cjson for redio alone, as its settings differ from those of the program's.
 local json = cjson.new()
 json.decode_invalid_numbers(false)
 json.encode_invalid_numbers(false)
@@ -18,7 +19,7 @@ end
 
 local known_point = decimal_point()
 
--- cjson asks for the locale's decimal point in `new` alone; after a change it would write 1,5.
+-- cjson reads the locale's decimal point in `new` alone. After a change of the locale it would write 1,5.
 local function in_any_locale(fn)
   return function(value)
     local point = decimal_point()
@@ -30,13 +31,13 @@ local function in_any_locale(fn)
   end
 end
 
---- The JSON library that is used unless `options.json` brings another.
+--- The JSON library, unless `options.json` names another.
 M.json = { encode = in_any_locale(json.encode), decode = in_any_locale(json.decode) }
 
 local function whole_number(s)
   if not s:find "^%-?%d+$" or s:find "^%-?0%d" then return nil end
   local n = tonumber(s)
-  -- what does not fit stays a string: nothing is lost
+  -- A number that Lua cannot hold exactly stays a string.
   if n and core.number(n) == s then return n end
 end
 
@@ -47,9 +48,9 @@ end
 local literal = { ["true"] = true, ["false"] = true, null = true }
 local opening = { ["{"] = true, ["["] = true, ['"'] = true }
 
---- JSON and numbers where the whole value parses as such, else the string.
+--- Decodes a value that as a whole is JSON or a number. Returns other values unchanged.
 ---@param s string
----@param decode fun(s: string): any raises when it is no JSON
+---@param decode fun(s: string): any a decoder of JSON, which raises for anything else
 function M.auto(s, decode)
   local number = whole_number(s) or fraction(s)
   if number then return number end
@@ -60,7 +61,7 @@ function M.auto(s, decode)
   return s
 end
 
---- The function that decodes one value, for a mode; nil where the core does it all.
+--- The function that decodes one value in a mode; nil for "none".
 ---@param mode "none"|"str"|"auto"|function
 ---@param decode fun(s: string): any JSON
 function M.of_mode(mode, decode)
@@ -73,7 +74,7 @@ function M.of_mode(mode, decode)
   if mode == "str" then return core.strdecode end
 end
 
---- Decodes the values that stand at `places`: a list of table, key, table, key.
+--- Decodes values in place. `places` is a list of table, key, table, key.
 function M.places(places, count, fn)
   for i = 1, count, 2 do
     local container, key = places[i], places[i + 1]

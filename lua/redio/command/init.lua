@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Finding a command by its name or its method's, and its descriptor for the core, made when it is first used.
+-- Finds commands by name or by method. The core's descriptor of a command is made when it is first used.
+-- Specs: client/every_command, regress/call_spelling
 
 local commands = require "redio.command.table"
 local core = require "redio.core"
@@ -10,13 +11,13 @@ local M = {}
 
 ---@class redio.Command
 ---@field name string "CONFIG GET"
----@field entry table its line in commands.lua
----@field core userdata what core.encode takes
+---@field entry table its line in command/table.lua
+---@field core userdata the descriptor, for core.encode
 
 local records = {} -- name -> record
 local by_method = {} -- method -> name
 
-local methods = {} -- all of them, for hints
+local methods = {} -- list of all methods, for suggestions
 for name in pairs(commands) do
   local method = name:lower():gsub("[ -]", "_")
   by_method[method] = name
@@ -24,7 +25,7 @@ for name in pairs(commands) do
 end
 by_method.delete = "DEL"
 
--- A name that nobody knows is sent as it is; so many different ones get a name in error texts.
+-- An unknown command is sent as it is. At most this many get a record of their own, with their name in error texts.
 local MOST_UNKNOWN = 1000
 local unknown_count = 0
 local nameless
@@ -39,7 +40,7 @@ local function new_record(name, entry, reply)
   return { name = name, entry = entry, core = core.command(spec) }
 end
 
---- The command of that name, in upper case, words apart by one space; nil when the table does not have it.
+--- The command of a name in upper case, its words separated by one space; nil when the table does not have it.
 ---@return redio.Command?
 function M.find(name)
   local record = records[name]
@@ -58,7 +59,7 @@ function M.shaped(name, reply)
   return records[key]
 end
 
---- A command of which only some calls log in, for such a call.
+--- The same command as one that logs in, for a call with the option AUTH.
 ---@param record redio.Command
 ---@return redio.Command
 function M.logging_in(record)
@@ -80,7 +81,7 @@ function M.unknown(name)
   local record = records[name]
   if record then return record end
   if unknown_count == MOST_UNKNOWN then
-    -- its words are encoded each time, but all share one id
+    -- The words are encoded at each call, and all further commands share one id.
     nameless = nameless or core.command { name = "?" }
     return { name = name, entry = { name = name, reply = "value" }, core = core.command({ name = name }, nameless) }
   end
@@ -96,13 +97,13 @@ function M.of_method(method)
   return by_method[method]
 end
 
--- Commands of modules have a dot behind these.
+-- Prefixes of the commands of modules: JSON.SET.
 local MODULES = {
   ai = true, bf = true, cf = true, cms = true, ft = true, graph = true, json = true, rg = true, tdigest = true,
   topk = true, ts = true,
 }
 
---- What to say of a method that is none.
+--- The error text for a method that does not exist.
 function M.no_such_method(method)
   local module, rest = method:lower():match "^(%l+)_(.+)$"
   if MODULES[module] then
@@ -115,13 +116,13 @@ end
 
 local NO_WORDS = {}
 
---- The command that a text and perhaps the argument behind it name: the longest that the table has. However it is
---- spelled, a command that leaves something behind is found, for its flags decide which connection takes it.
+--- Resolves the arguments of `call` to a command, the longest name that the table has. It finds a command in any
+--- spelling, since the flags of the command decide which connection it may use.
 ---@param name string one word or more
 ---@param first any the argument that follows
 ---@return redio.Command
----@return string[] words of the text that are no part of the name, as they were written
----@return boolean is_taken `first` is part of the name
+---@return string[] words of `name` that are arguments, as they were written
+---@return boolean is_taken true when `first` is a part of the name
 function M.resolve(name, first)
   local head, rest = name:match "^%s*(%S+)%s*(.*)$"
   head = head:upper()

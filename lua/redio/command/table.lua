@@ -1,48 +1,49 @@
 -- SPDX-License-Identifier: MIT
 -- The commands. Methods, argument and reply shapes, routing, retries and masking all come from here.
 --
--- Positions count a command's arguments from 1, behind its own words (XGROUP CREATE has two);
--- negative ones count from the end.
+-- Positions count the arguments of a command from 1, behind its name (of two words in XGROUP CREATE). Negative ones
+-- count from the end.
 --
 --   reply      shape of the reply, by its name in src/shape.c
---   variants   other shapes: there are `argc` arguments, or `token` stands among the options (see below; without
---              options, anywhere) and is no other option's argument. Of several the first decides. `takes` = "all"
---              when no option comes behind it
---   readonly   surely safe to send again          write      changes data
---   blocking   may wait on the server, for `timeout`: the argument `at`, or the one behind `token` (and
---              only when that is given), in `unit` seconds; 0 is for ever
+--   variants   other shapes, for `argc` arguments, or for `token` among the options (without options: anywhere), where
+--              it is no argument of another option. The first match counts. takes = "all": no option follows the token
+--   readonly   always safe to send again          write      changes data
+--   blocking   may wait on the server, for `timeout`: the argument `at`, or the one behind `token` if that is
+--              given, in `unit` seconds; 0 is for ever
 --   state      leaves state on its connection     private    must not queue behind other commands
---   sets_database, sets_name                      that state is no more than this, and can be undone
---   auth       is to be the first of its chain; auth_option: with AUTH among its arguments
---   quit       the server hangs up after it
---   nomulti    cannot stand between MULTI and EXEC; mute: decides whether replies come
+--   sets_database, sets_name                      the state is only this, and can be undone
+--   auth       must be the first of its chain     auth_option   the same when AUTH is among its arguments
+--   quit       the server closes the connection after it
+--   nomulti    is not allowed between MULTI and EXEC          mute   turns replies off or on
 --   watch unwatch multi exec discard              the one command of that name
---   secret     arguments hold passwords           container  has subcommands; `help` lists them
+--   secret     arguments hold passwords           container  has subcommands, which `help` lists
 --   refused    why a handle does not send it
---   keys       {first, last, step}, and/or numkeys = place of their count (they follow),
---              tokens = each is followed by a key, rest = token before the last ones,
---              halves = token; keys are the first half of what follows
---   args       what tables mean:
+--   keys       {first, last, step}; numkeys = place of their count, which they follow;
+--              tokens = each is followed by a key; rest = token before the last keys;
+--              halves = token, and keys are the first half of the arguments behind it
+--   args       the meaning of tables:
 --                names, values = i   from place i on a list stands for its elements
---                pairs = i           from i on a table stands for its pairs, {key = value} or
+--                pairs = i           from place i on a table stands for its pairs, {key = value} or
 --                                    {{key, value}, ...}; swap: value before key; width: more than 2
---                numkeys = i         a list there is the keys, their count goes before them
---                rows = i            from i on a list of lists stands for all their elements
---                tail = n            not so the last n arguments
---                value = i           the one place, beside options, where a table or boolean stands for its JSON
---                many = command      to be sent instead when there is a list
+--                numkeys = i         a list at place i is the keys, and their count is sent before them
+--                rows = i            from place i on a list of lists stands for all their elements
+--                tail = n            the last n arguments are excepted
+--                value = i           the one place, beside options, where a table or boolean is sent as JSON
+--                many = command      is sent instead for a list
 --                empty = true        lists may be empty
---   options    what a table at the end, behind `after` other arguments, may hold, in wire order; on
---              the wire they stand before argument `before`, or last; `last` is the token that goes to the
---              end all the same, for everything behind it is its own. Keys are tokens in lower case:
+--   options    keys of a table at the end, behind `after` other arguments, in wire order. They are sent before
+--              argument `before`, or at the end. `last` is the token that is always sent at the end, since all
+--              arguments behind it belong to it. Keys are tokens in lower case:
 --                "NX"                a flag          "EX=seconds"           one value
 --                "LIMIT=offset,count" a list         "WEIGHTS=weight..."    a list of any length
---                "GET+=pattern"      the token again for each       "MAXLEN~=threshold" = or ~ between
---                "STREAMS=key/id"    all first ones, then all second ones
---              fractions: tokens that take seconds, and those to use for fractions of them
---   rewrite    to = command when argument `at` has a fraction, which is multiplied by `scale`;
+--                "GET+=pattern"      the token again for each value      "MAXLEN~=threshold" = or ~ between
+--                "STREAMS=key/id"    first all keys, then all ids
+--              fractions = {token of seconds = token for fractions of them}
+--   rewrite    to = command to send when argument `at` has a fraction, which is multiplied by `scale`;
 --              default = the argument when there is none
---   method     what the method of that name sends, and its shape; `call` sends the command itself
+--   method     the command that the method of that name sends, and its shape; `call` sends the command itself
+-- Specs: unit/command_table, client/every_command
+
 return {
   ACL = { reply = "name", container = true },
   ["ACL CAT"] = { reply = "names", readonly = true },
@@ -96,7 +97,7 @@ return {
     reply = "member_of", write = true, blocking = true, timeout = { at = -1, unit = 1 }, keys = { 1, -2 },
     args = { names = 1, tail = 1 },
   },
-  CLIENT = { reply = "name", state = true, container = true }, -- subcommands to come may leave anything
+  CLIENT = { reply = "name", state = true, container = true }, -- (unknown subcommands may leave any state)
   ["CLIENT CACHING"] = { reply = "nothing", state = true },
   ["CLIENT CAPA"] = { reply = "nothing", state = true, args = { names = 1 } },
   ["CLIENT GETNAME"] = { reply = "name", readonly = true },

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- The options of commands: a table of them at the end of a call becomes the tokens that Redis wants, and tokens that
--- a caller has written himself are found where options can stand. The language of the specifications is told at the
--- top of commands.lua.
+-- Options of commands. A trailing table of options becomes tokens. Tokens that the caller has written as words are
+-- found among the arguments. The head of command/table.lua describes the notation of options.
+-- Specs: client/arguments_and_replies, regress/options_in_odd_places, regress/option_words_as_values
 
 local messages = require "redio.base.messages"
 local plain = require "redio.command.plain"
@@ -10,9 +10,9 @@ local M = {}
 
 -- "LIMIT=offset,count" -> {token = "LIMIT", key = "limit", kind = "list", names = {"offset", "count"}}
 local function parse_option(spec)
-  local token, mark, rest = spec:match("^(%w+)([~+]?)=?(.*)$")
+  local token, mark, rest = spec:match "^(%w+)([~+]?)=?(.*)$"
   local option = { token = token, key = token:lower(), names = {} }
-  for name in rest:gmatch("[%w_]+") do
+  for name in rest:gmatch "[%w_]+" do
     option.names[#option.names + 1] = name
   end
   if mark == "~" then
@@ -31,31 +31,27 @@ local function parse_option(spec)
   return option
 end
 
-local ALL = 254 -- more than any command has: whatever stands behind such a token is its own
+local ALL = 254 -- more than any command has: all arguments behind such a token belong to it
 
--- How many arguments behind its token are an option's own.
+-- The number of arguments behind the token that belong to the option.
 local function takes(option, options)
   if option.token == options.last then
     return ALL
   elseif option.kind == "flag" or option.kind == "any" then
-    return 0 -- (weights: numbers, which are no tokens)
+    return 0 -- (weights are numbers, which are never taken for tokens)
   end
   return option.kind == "trim" and 1 or #option.names
 end
 
--- The argument's own name will do where it can mean only one option: {seconds = 10} for {ex = 10}.
+-- Adds names of arguments as keys where only one option has an argument of that name: {seconds = 10} for {ex = 10}.
 local function add_names(parsed)
   local meant = {}
   for _, option in ipairs(parsed) do
     local name = #option.names == 1 and option.names[1]
-    if name and not parsed.by_key[name] then
-      meant[name] = meant[name] == nil and option or false
-    end
+    if name and not parsed.by_key[name] then meant[name] = meant[name] == nil and option or false end
   end
   for name, option in pairs(meant) do
-    if option then
-      parsed.by_key[name] = option
-    end
+    if option then parsed.by_key[name] = option end
   end
 end
 
@@ -85,15 +81,13 @@ local function options_of(entry)
   return parsed
 end
 
--- Words --------------------------------------------------------------------------------------------------
+-- Words ---------------------------------------------------------------------------------------------------
 
----What core.command wants to know of the entry's variants: see redio_variants.
----@param entry table of commands.lua
+--- The variants of an entry in the form for core.command: see redio_variants.
+---@param entry table of command/table.lua
 ---@return table? variants nil when there are none
 function M.variants(entry)
-  if not entry.variants then
-    return nil
-  end
+  if not entry.variants then return nil end
   local options = entry.options
   local parsed = options and options_of(entry) or { by_token = {} }
   local leading = options and options.before ~= nil
@@ -119,8 +113,8 @@ function M.variants(entry)
   return out
 end
 
----The first argument that may be an option, on condition that all arguments before it are given.
----@param entry table of commands.lua, with `options`
+--- The place of the first argument that may be an option, if all arguments before it are given.
+---@param entry table of command/table.lua, with `options`
 ---@param list table the arguments; a number in the place of `numkeys` counts keys that follow it
 ---@return integer
 function M.begin(entry, list)
@@ -130,13 +124,13 @@ function M.begin(entry, list)
   return (options.before or options.after + 1) + (keys and keys > 0 and keys % 1 == 0 and keys or 0)
 end
 
----Looks for tokens that are written as words, from the first place on where an option may stand.
----@param entry table of commands.lua, with `options`
+--- Finds options that are written as words.
+---@param entry table of command/table.lua, with `options`
 ---@param list table the arguments
----@param n integer how many of them are to be looked at
----@param unknown? boolean goes on behind a word that it does not know, also where options come first
----@return table words {places, at, own, begin, stop}: by token the place of its word, and all such places; those that
----are arguments of a word; the first place that may have a word, and the first behind them
+---@param n integer number of arguments to be searched
+---@param unknown? boolean does not stop at an unknown word where options come first
+---@return table words {places, at, own, begin, stop}: places of words by token; set of places of words; set of places
+--- of their arguments; the first place that may have a word; the first place behind the words
 function M.words(entry, list, n, unknown)
   local by_token, leading = options_of(entry).by_token, entry.options.before ~= nil and not unknown
   local places, own, is_word = {}, {}, {}
@@ -145,14 +139,10 @@ function M.words(entry, list, n, unknown)
   while at <= n do
     local word = list[at]
     local option = type(word) == "string" and by_token[word:upper()]
-    if not option and leading then
-      break
-    end
+    if not option and leading then break end
     if option then
       places[option.token], is_word[at] = at, true
-      if option.takes == ALL then
-        break
-      end
+      if option.takes == ALL then break end
       local mark = option.kind == "trim" and (list[at + 1] == "~" or list[at + 1] == "=") and 1 or 0
       for place = at + 1, at + option.takes + mark do
         own[place] = true
@@ -164,21 +154,19 @@ function M.words(entry, list, n, unknown)
   return { places = places, own = own, at = is_word, begin = begin, stop = at }
 end
 
----Whether a table looks as if it were options of the command: all its keys are names of some.
----@param entry table of commands.lua
+--- True when all keys of a table are names of options of the command.
+---@param entry table of command/table.lua
 ---@param value table
 ---@return boolean
 function M.looks_like_options(entry, value)
   local by_key = entry.options and options_of(entry).by_key
   for key in pairs(value) do
-    if not by_key or not by_key[key] then
-      return false
-    end
+    if not by_key or not by_key[key] then return false end
   end
   return by_key ~= nil and next(value) ~= nil
 end
 
----Refuses a table or boolean that is in the place of a word.
+--- Refuses a table or boolean at a place where an option is a word.
 ---@param what string "a table"
 function M.refuse_place(call, what)
   local options = options_of(call.entry)
@@ -186,7 +174,7 @@ function M.refuse_place(call, what)
     what, options.keys[1], options[1].kind == "flag" and "true" or "...")
 end
 
--- Tables -------------------------------------------------------------------------------------------------
+-- Tables --------------------------------------------------------------------------------------------------
 
 local function refuse_option(call, parsed, key)
   local known = "known are " .. table.concat(parsed.keys, ", ")
@@ -198,16 +186,14 @@ local function refuse_option(call, parsed, key)
   plain.refuse(call, "unknown option %s%s; %s", messages.quote(key), near, known)
 end
 
--- option -> its value, for those that are given and not false.
+-- option -> its value, unless that is false.
 local function read_options(call, parsed, given)
   local chosen = {}
   for _, key in ipairs(plain.sorted_keys(call, given)) do
     local option = parsed.by_key[key]
     local value = given[key]
     if option then
-      if chosen[option] ~= nil then
-        plain.refuse(call, "option '%s' is there twice, by two names", option.key)
-      end
+      if chosen[option] ~= nil then plain.refuse(call, "option '%s' is there twice, by two names", option.key) end
       chosen[option] = value or nil
     elseif not (parsed.trims and (key == "approx" or key == "exact")) then
       refuse_option(call, parsed, key)
@@ -219,9 +205,7 @@ end
 local put_option = {}
 
 function put_option.flag(call, option, value, what)
-  if value ~= true then
-    plain.refuse(call, "%s is true or false, not %s", what, messages.quote(value))
-  end
+  if value ~= true then plain.refuse(call, "%s is true or false, not %s", what, messages.quote(value)) end
   plain.put(call, option.token)
 end
 
@@ -255,15 +239,11 @@ function put_option.list(call, option, value, what)
   end
 end
 
--- One or a list, each put by `each`.
+-- Calls `each` with the value, or with each element of a list.
 local function for_each(call, value, what, each)
-  if type(value) ~= "table" then
-    value = { value }
-  end
+  if type(value) ~= "table" then value = { value } end
   local count = plain.list_length(call, value)
-  if not count then
-    plain.refuse(call, "%s is a list of at least one element", what)
-  end
+  if not count then plain.refuse(call, "%s is a list of at least one element", what) end
   for i = 1, count do
     each(value[i])
   end
@@ -276,12 +256,10 @@ function put_option.any(call, option, value, what)
   end)
 end
 
--- {{a, b}, ...} of a record or of a list of pairs.
+-- Makes {{a, b}, ...} from a record or from a list of pairs.
 local function rows_of(call, value, what, names)
   local example = ("{%s = %s} or {{%s, %s}, ...}"):format(names[1], names[2], names[1], names[2])
-  if type(value) ~= "table" or next(value) == nil then
-    plain.refuse(call, "%s is %s", what, example)
-  end
+  if type(value) ~= "table" or next(value) == nil then plain.refuse(call, "%s is %s", what, example) end
   local rows = {}
   if value[1] == nil then
     for i, key in ipairs(plain.sorted_keys(call, value)) do
@@ -333,9 +311,9 @@ function put_option.trim(call, option, value, what, given)
   plain.put_plain(call, value, what)
 end
 
----Reads a table of options.
----@param words table from M.words: what is there as a word cannot be in the table, too
----@return fun(last: boolean) put puts their tokens: all but the one that goes to the end, or that one
+--- Reads a table of options.
+---@param words table from M.words: an option that is there as a word is refused in the table
+---@return fun(is_last: boolean) put writes the tokens: false writes all but the last one, true the last one
 function M.reader(call, given, at, words)
   call.at = at
   local parsed, last = options_of(call.entry), call.entry.options.last

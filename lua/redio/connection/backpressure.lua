@@ -1,8 +1,9 @@
 -- SPDX-License-Identifier: MIT
--- How much a connection may have waiting to be written. When that is reached its core takes no more chains, and who
--- comes with one waits for room, first come first served.
+-- Write backpressure. At `max_queued_bytes` the core refuses chains ("full"). Callers wait here, first in first out,
+-- until there is room.
 
 local core = require "redio.core"
+local link = require "redio.connection"
 local queue = require "redio.base.queue"
 local task = require "redio.task"
 
@@ -11,14 +12,11 @@ local M = {}
 -- Bytes written between two looks at how many of them the network has taken.
 local LOOK_AGAIN = 1024 * 1024
 
--- What who waits for room waits for, for people.
-M.STAGE = "waiting until what others write is gone: the server reads nothing"
-
 local core_waiting = getmetatable(core.connection()).__index.waiting
 
----@class redio.Room
-local Room = {}
-Room.__index = Room
+---@class redio.Backpressure
+local Backpressure = {}
+Backpressure.__index = Backpressure
 
 function M.new(conn)
   return setmetatable({
@@ -29,19 +27,20 @@ function M.new(conn)
     choked = false, -- by the network
     draining = false,
     looking = false,
-  }, Room)
+  }, Backpressure)
 end
 
---- So many bytes went to the socket.
-function Room:wrote(size)
+--- Counts bytes that went to the socket.
+function Backpressure:wrote(size)
   self.unwritten = self.unwritten + size
   if self.unwritten >= math.min(LOOK_AGAIN, self.most) then self:measure() end
 end
 
---- Looks at what waits for the network, until nothing does; takes no more chains while it is too much.
-function Room:measure()
+--- Looks at how many bytes wait for the network, again and again until none does. While they are too many the core
+--- takes no chains.
+function Backpressure:measure()
   local conn = self.conn
-  self.unwritten = conn.socket:unwritten()
+  self.unwritten = conn:unwritten()
   if not self.choked and self.unwritten >= self.most then
     self.choked = true
     conn.core:choke(true)
@@ -49,15 +48,15 @@ function Room:measure()
   if self.unwritten > 0 and not self.draining then self:_drain() end
 end
 
--- Looks every few milliseconds until all is taken: not every transport tells when its queue drains. That it gets
--- shorter is life as well, for the kernel takes more only when the peer has read.
-function Room:_drain()
+-- Looks every few milliseconds until all is taken: not every transport tells when its queue drains. A queue that gets
+-- shorter is a sign of life, for the kernel takes more only when the peer has read.
+function Backpressure:_drain()
   local conn = self.conn
   self.draining = true
   conn.transport.start_timer(0.005, function()
     if conn.lost then return end
     local before = self.unwritten
-    self.unwritten = conn.socket:unwritten()
+    self.unwritten = conn:unwritten()
     if self.unwritten < before then conn.active_at = conn.transport.now() end
     if self.unwritten > 0 then
       self:_drain()
@@ -71,8 +70,8 @@ function Room:_drain()
   end)
 end
 
--- Those who wait, first come first, while there is room; while somebody still does, newcomers wait behind him.
-function Room:_let_in()
+-- Wakes waiters in order while there is room. While any is left, the core refuses newcomers, which wait behind it.
+function Backpressure:_let_in()
   local conn, waiters = self.conn, self.waiters
   self.looking = false
   if self.choked or conn.lost then return end
@@ -89,8 +88,8 @@ function Room:_let_in()
   end
 end
 
--- Unless it is the network that is behind, the output of this turn is too large, and the next one has room.
-function Room:_look()
+-- Unless the network is behind, only the output of this turn is too large, and the next one has room.
+function Backpressure:_look()
   if self.looking or self.choked then return end
   self.looking = true
   self.conn.transport.defer(function()
@@ -99,8 +98,8 @@ function Room:_look()
 end
 
 --- Waits until submit may be tried again, or the connection is lost.
-function Room:wait()
-  local conn, waiter = self.conn, { stage = M.STAGE }
+function Backpressure:wait()
+  local conn, waiter = self.conn, { stage = link.ROOM }
   waiter.abandon = function()
     self.waiters:leave(waiter)
     if conn.exclusive then conn:close "its command was cancelled" end
@@ -111,8 +110,8 @@ function Room:wait()
   task.wait(waiter)
 end
 
---- The connection is lost: who waits finds that out.
-function Room:close()
+--- The connection is lost: wakes all waiters.
+function Backpressure:close()
   while self.waiters:count() > 0 do
     task.wake(self.waiters:pop())
   end

@@ -1,131 +1,107 @@
 -- SPDX-License-Identifier: MIT
--- One connection where nothing calls back: the light thread that waits for a reply writes what was submitted and reads
--- until the reply is there. The methods are those of connection.lua; those for messages are in pull_park.lua.
+-- The driver of hosts that call nothing back: the light thread that waits for a reply writes what was submitted, and
+-- reads until its reply is there. How it waits for messages is in caller_messages.lua.
 
-local connection = require "redio.connection.loop"
+local caller_messages = require "redio.connection.caller_messages"
 local core = require "redio.core"
-local errors = require "redio.base.errors"
-local handshake = require "redio.connection.handshake"
-local messages = require "redio.base.messages"
-local pull_park = require "redio.connection.caller_park"
+local link = require "redio.connection"
 local queue = require "redio.base.queue"
 local task = require "redio.task"
 
-local new_core, HANDSHAKE, LOST, CANCEL = core.connection, core.HANDSHAKE, core.LOST, task.CANCEL
+local HANDSHAKE, LOST, CANCEL = core.HANDSHAKE, core.LOST, task.CANCEL
 
 local M = {}
 
--- Output of more bytes than this is written beside the reading: a server that has written more than the network
--- holds reads on only when that is taken.
+-- Output of more bytes than this is written beside the reading: a server that has written more than the network holds
+-- reads on only when that is taken.
 local LONG = 64 * 1024
 
----@class redio.Pull
-local Pull = {}
-Pull.__index = Pull
+---@class redio.CallerConnection: redio.Link
+---@field socket redio.ngx.Socket?
+---@field patience number|false seconds that a reply may take
+---@field clean boolean nothing in flight, nothing unread: the socket may go back to the host's pool
+---@field parked redio.Queue what waits for messages
+---@field reading boolean? one of these reads
+---@field pinged boolean? a health check is not answered yet
+local Caller = link.driver()
 
-for name, method in pairs(pull_park) do
-  Pull[name] = method
+for name, method in pairs(caller_messages) do
+  Caller[name] = method
 end
 
 local core_next, core_feed, core_output, core_is_clean, core_submit
 do
-  local methods = getmetatable(new_core()).__index
+  local methods = getmetatable(core.connection()).__index
   core_next, core_feed, core_output = methods.next, methods.feed, methods.output
   core_is_clean, core_submit = methods.is_clean, methods.submit
 end
 
--- How long a read may take: what liveness.lua is where a loop looks after it.
-local Patience = {}
-Patience.__index = Patience
-
---- How long a reply may take from now on; false: for ever.
-function Patience:set_patience(seconds)
-  self.seconds = seconds
-end
-
-function Patience.busy() end
-
 --- A connection without socket.
----@param settings table from options.resolve
+---@param settings table
 ---@param transport table
----@param hooks table on_lost(conn, err), on_connect(conn)?, on_push(conn, kind, ...)?, after_read()?,
---- receiver: boolean?, lines: boolean?
+---@param hooks table see link.init
+---@return redio.CallerConnection
 function M.new(settings, transport, hooks)
-  local self = setmetatable({
-    settings = settings,
-    address = settings.address,
-    transport = transport,
-    hooks = hooks,
-    exclusive = true,
-    ready = false,
-    liveness = setmetatable({ seconds = settings.read_timeout }, Patience),
-    _interval = hooks.receiver and settings.health_check_interval or false,
-    stage = "waiting to connect",
-    core = new_core(hooks.receiver, settings.limits),
-    waiters = {},
+  hooks.exclusive = true
+  return link.init(setmetatable({
+    patience = settings.read_timeout,
+    interval = hooks.receiver and settings.health_check_interval or false,
     parked = queue.new(),
-    clean = true, -- nothing was sent to which an answer may still come, and all that has come was taken
-  }, Pull)
-  if settings.null ~= nil then
-    self.waiters.null = settings.null
-    self.core:null()
-  end
-  self.waiters.connection = self
-  self.core:event "connect"
-  self.core:event "connected"
-  return self
+    clean = true,
+  }, Caller), settings, transport, hooks)
 end
 
-Pull._closed_error, Pull._unasked = connection.closed_error, connection.unasked
-
---- From connected to ready, or lost; `started` is when the way here began.
-function Pull:greet(started)
-  self.stage = "logging in"
-  local limit = self.settings.connect_timeout
-  self.until_ = limit and started + limit
-  local ok, err = pcall(handshake.perform, self)
-  self.until_ = nil
-  if self.lost then return end
-  if ok then return self:established() end
-  if not errors.is(err) then err = errors.new("ConnectionError", messages.of_error(err), { address = self.address }) end
-  self:fail(err)
-end
-
---- There is no socket for it.
-function Pull:refuse(why, permanent)
-  if why == "timeout" then return self:fail(self:overdue_connect()) end
-  self:fail(errors.new("ConnectionError", "cannot connect: " .. why, { address = self.address, permanent = permanent }))
-end
-
---- From now on it is for the caller's chains.
-function Pull:established()
-  self.core:event "established"
-  self.ready, self.stage = true, "ready"
-end
+-- opening and keeping -------------------------------------------------------------------------------------
 
 --- Takes a socket.
-function Pull:attach(socket)
+function Caller:attach(socket)
   self.socket, self.used = socket, false
-  -- the socket has these limits: it was opened with them
+  -- the socket was opened with these limits
   self._write, self._read = self.settings.write_timeout, self.settings.read_timeout
 end
 
---- Whether its socket was closed with the request that it is of, of which nothing is told.
-function Pull:is_gone()
+--- From connected to ready, or lost; `started` is when the way here began.
+function Caller:greet(started)
+  local limit = self.settings.connect_timeout
+  self.deadline = limit and started + limit
+  self:advance "connect"
+  self:advance "connected"
+  self:log_in()
+  self.deadline = nil
+end
+
+--- Its socket comes from the host's pool, and is logged in.
+function Caller:established()
+  self:advance "connect"
+  self:advance "connected"
+  self:advance "established"
+end
+
+--- There is no socket for it.
+function Caller:refuse(why, permanent)
+  self:fail(why == "timeout" and self:overdue_connect() or self:unreachable(why, permanent))
+end
+
+--- Whether its socket was closed with its request, of which nothing is told.
+function Caller:is_gone()
   return self.socket ~= nil and self.socket:is_gone()
 end
 
 --- Gives the socket away, if another may have it.
 ---@return redio.ngx.Socket? socket nil when it is not clean
-function Pull:detach()
+function Caller:detach()
   if self.lost or not self.clean or self.writing then return nil end
   local socket = self.socket
   self.socket = nil
-  self.liveness.seconds = self.settings.read_timeout
+  self.patience = self.settings.read_timeout
   return socket
 end
 
 -- limits --------------------------------------------------------------------------------------------------
+
+function Caller:within(seconds)
+  self.patience = seconds
+end
 
 local function least(a, b)
   if not a or not b then return a or b end
@@ -134,16 +110,16 @@ end
 
 -- Whether the socket has the limits that hold for the next operation: as a rule it has.
 local function is_limited(self, record)
-  return not record and not self.until_ and not self._interval and self._read == self.liveness.seconds
+  return not record and not self.deadline and not self.interval and self._read == self.patience
 end
 
 -- Before each operation: no longer than patience, and the deadline of the handshake or of the task, allow. False when
 -- there is no time left.
 local function limit(self, record)
-  local write, read, interval = self.settings.write_timeout, self.liveness.seconds, self._interval
-  if interval then read = least(read, interval) end
+  local write, read = self.settings.write_timeout, self.patience
+  if self.interval then read = least(read, self.interval) end
   local left = record and record:left()
-  if self.until_ then left = least(left, self.until_ - self.transport.now()) end
+  if self.deadline then left = least(left, self.deadline - self.transport.now()) end
   if left then
     if left <= 0.0005 then return false end
     write, read = least(write, left), least(read, left)
@@ -156,47 +132,32 @@ local function limit(self, record)
 end
 
 local function overdue_reply(self)
-  if self._pinged then
-    return errors.new("TimeoutError", "PING was not answered (health_check_interval)", { address = self.address })
-  end
-  local writing = self.stage == connection.WRITING
-  local seconds = writing and self.settings.write_timeout or self.liveness.seconds
-  return errors.new("TimeoutError", ("nothing within %g s (timeout), %s"):format(seconds or 0, self.stage),
-    { address = self.address })
+  if self.pinged then return self:overdue_ping() end
+  local seconds = self.stage == link.WRITING and self.settings.write_timeout or self.patience
+  return self:overdue(seconds, self.stage)
 end
 
--- Time is out: of the caller, which is for him to be told (CANCEL), of the connect, or of the server.
+-- Time is out: the caller's own, which it is told (CANCEL), or that of the connect, or the server's.
 local function timed_out(self, record)
-  if not self.ready then return self:fail(self:overdue_connect()) end
+  if not self.was_ready then return self:fail(self:overdue_connect()) end
   local err = record and record:overdue(self.stage)
   if not err then return self:fail(overdue_reply(self)) end
   record.raised = err
   return CANCEL
 end
 
---- What to say when it was not ready in time.
-function Pull:overdue_connect()
-  local words = "no connection within %g s (connect_timeout): still %s"
-  return errors.new("TimeoutError", words:format(self.settings.connect_timeout or 0, self.stage),
-    { address = self.address })
-end
-
--- What the caller waits for, for people; until it is ready that is something else.
+-- Until it is ready the stage is the connection's own.
 local function set_stage(self, stage)
-  if self.ready then self.stage = stage end
+  if self.was_ready then self.stage = stage end
 end
 
 -- writing -------------------------------------------------------------------------------------------------
 
---- The handle's pipeline is to be sent; `wait` does it. Without a reply to come it is sent at once.
----@param mode integer
----@param collected table? {results, places}, where the mode asks for it
----@return integer? slot false when no reply will come; nil and a word when it cannot be sent
----@return string
-function Pull:submit(pipeline, mode, collected)
+--- Without a reply to come the chain is sent at once, else by `wait`.
+function Caller:submit(pipeline, mode, collected)
   if self.used and not self:_may_go_on() then return nil, "lost" end
   self.clean = false
-  if not self.ready then mode = mode + HANDSHAKE end
+  if not self.was_ready then mode = mode + HANDSHAKE end
   local slot, why = core_submit(self.core, pipeline, self.waiters, mode, collected)
   if slot == false then self:flush() end
   return slot, why
@@ -204,108 +165,93 @@ end
 
 -- Whether another chain may go where one has been: in the same request, and with nothing unread that it would take for
 -- its own.
-function Pull:_may_go_on()
+function Caller:_may_go_on()
   if self.lost then return false end
   if not self.socket:is_ours() then
     self.socket = nil -- its request closes it, or has done so
-    self:fail(errors.new("ConnectionError", "this connection belongs to another request: each needs one of its own",
-      { address = self.address, permanent = true }))
+    self:fail(self:foreign_error())
     return false
   end
   if not self.hooks.receiver then self:settle() end
   return not self.lost
 end
 
---- Takes what has come for no chain. (What has only begun to come the core tells from the next chain's reply. Chains
---- that nothing waits for, as the login's last ones, may still be in flight: the next one follows them.)
-function Pull:settle()
+--- Takes what has come for no chain. (The core tells a reply that has only begun to come from that of the next chain.
+--- Chains that nothing waits for, as the login's last ones, may still be in flight: the next one follows them.)
+function Caller:settle()
   if self.clean or self.lost then return end
-  self:_pump()
+  self:take_unasked()
   self.clean = core_is_clean(self.core)
-end
-
-function Pull:_cannot_write(why)
-  self:fail(self:_closed_error(why))
 end
 
 --- Writes what was submitted.
 ---@return userdata? token CANCEL when the caller's time was up
-function Pull:flush(record)
+function Caller:flush(record)
   local ok, data, size = pcall(core_output, self.core)
-  if not ok then
-    return self:fail(errors.new("ConnectionError", messages.of_error(data), { address = self.address }))
-  end
+  if not ok then return self:fail(self:core_error(data, "ConnectionError")) end
   if not data or self.lost then return end
   self.used = true
   if not is_limited(self, record) and not limit(self, record) then return timed_out(self, record) end
-  set_stage(self, connection.WRITING)
+  set_stage(self, link.WRITING)
   if size > LONG then return self:_write_beside(data) end
   local sent, why = self.socket:send(data)
   if sent then
-    set_stage(self, connection.READING)
+    set_stage(self, link.READING)
   elseif why == "timeout" then
     return timed_out(self, record)
   else
-    self:_cannot_write(why)
+    self:fail(self:closed_error(why))
   end
 end
 
 -- In a light thread of its own, while the caller reads.
-function Pull:_write_beside(data)
+function Caller:_write_beside(data)
   local socket = self.socket
   self.writing = true
   self.writer = self.transport.spawn(function()
     local ok, why = socket:send(data)
-    if ok then set_stage(self, connection.READING) else self._write_error = why end
+    if ok then set_stage(self, link.READING) else self._write_error = why end
     self.writing = false
   end)
 end
 
+--- A caller has its connection for itself, and its chain is written before the next one is submitted.
+function Caller:wait_room()
+  self:flush()
+end
+
 -- reading -------------------------------------------------------------------------------------------------
 
--- Waits for bytes and takes them.
+--- Waits for bytes and takes them.
 ---@return userdata? token CANCEL when the caller's time was up
-function Pull:_read_more(record)
+function Caller:read_more(record)
   if not is_limited(self, record) and not limit(self, record) then return timed_out(self, record) end
   local bytes, why = self.socket:receive()
   if self.lost then return end
   if bytes then
-    self.proved, self._pinged = self.ready, false
-    if not core_feed(self.core, bytes) then
-      self:fail(errors.new("ProtocolError", "not enough memory", { address = self.address }))
-    end
+    self.proved, self.pinged = self.was_ready, false
+    if not core_feed(self.core, bytes) then self:fail(self:core_error "not enough memory") end
   elseif why == "timeout" then
-    if not (self:_may_be_idle(record) and self:_ping()) then return timed_out(self, record) end
+    if not self:may_ping(record) or not self:ping() then return timed_out(self, record) end
   else
     why = self._write_error or why
-    self:fail(self:_closed_error(why ~= "closed" and why or nil))
+    self:fail(self:closed_error(why ~= "closed" and why or nil))
   end
 end
 
--- What the core tells other than a result: true when there may be more.
-local function heard(self, waiter, ...)
-  if waiter == false then
-    self:_unasked(...)
-    return not self.lost
-  end
-  local why = ...
-  if why then self:fail(errors.new("ProtocolError", why, { address = self.address })) end
-  return false
+--- Takes what has come while nothing waits for a reply.
+function Caller:take_unasked()
+  while not self.lost and self:told(core_next(self.core, self.waiters)) do end
 end
 
--- Takes what has come while nothing waits for a reply.
-function Pull:_pump()
-  while not self.lost and heard(self, core_next(self.core, self.waiters)) do end
-end
-
--- The writer is done with, too, when the replies are in; else it is ended, and its socket with it.
+-- When the replies are in, the writer is done with. One that still writes is ended, and its socket with it.
 local function end_writer(self)
   local writer = self.writer
   self.writer = nil
   if not self.writing then return self.transport.reap(writer) end
   self.writing = false
   self.transport.kill(writer)
-  self:fail(self:_closed_error "it was answered before it was written")
+  self:fail(self:closed_error "it was answered before it was written")
 end
 
 local function finished(self, record, token, ...)
@@ -313,31 +259,32 @@ local function finished(self, record, token, ...)
   if self.writer then end_writer(self) end
   if token == LOST then return token, self.lost, ... end
   self.clean = core_is_clean(self.core)
+  if self.retiring then self:close_if_drained() end
   return token, ...
 end
 
 local take
 
--- What the core has next: an error of its own (no memory, no place on the stack) is the connection's end.
+-- Takes what the core has next. An error of the core's own (no memory, no place on the stack) ends the connection.
 local function take_next(self, record, ok, ...)
   if ok then return take(self, record, ...) end
-  self:fail(errors.new("ProtocolError", messages.of_error((...)), { address = self.address }))
+  self:fail(self:core_error((...)))
   return take(self, record, core_next(self.core, self.waiters))
 end
 
--- Reads until the core has the caller's result. A lost connection's core has it at once, or does not have the chain.
+-- Reads until the core has the caller's result. The core of a lost connection has it at once, or does not have the
+-- chain.
 function take(self, record, waiter, ...)
   if waiter then return finished(self, record, ...) end
   if waiter == nil and self.lost then return finished(self, record, LOST, false) end
-  if not heard(self, waiter, ...) and not self.lost then
-    local token = self:_read_more(record)
+  if not self:told(waiter, ...) and not self.lost then
+    local token = self:read_more(record)
     if token then return finished(self, record, token) end
   end
   return take_next(self, record, pcall(core_next, self.core, self.waiters))
 end
 
---- Waits for the chain that was submitted: a token, then its results, or what became of them.
-function Pull:wait()
+function Caller:wait()
   local record = task.current()
   if record then record.conn = self end
   local token = record and record:take_cancel() and CANCEL or self:flush(record)
@@ -348,36 +295,17 @@ end
 
 -- the end -------------------------------------------------------------------------------------------------
 
--- A thread that reads holds the socket: the read ends when the server hangs up.
-local function hang_up(self)
+--- A thread that reads holds the socket: then the read ends when the server hangs up.
+function Caller:hang_up()
   local socket = self.socket
+  self.socket = nil
   if not socket or socket:close() or not self.hooks.receiver then return end
   socket:send "QUIT\r\n"
 end
 
---- The connection is gone. A thread that waits for a reply sees it when it looks. Only the first time counts.
-function Pull:fail(err)
-  if self.lost then return end
-  self.lost = err
-  self.was_ready, self.ready = self.ready, false
-  self.core:event "lose"
-  hang_up(self)
-  self.socket = nil
-  self.hooks.on_lost(self, err)
-  self:_nudge_all()
+--- What waits for a reply sees it when it looks; what waits for messages is woken to look.
+function Caller:tell_all()
+  self:nudge_all()
 end
-
---- Closes it on purpose.
-function Pull:close(why)
-  self:fail(errors.new("ConnectionForcedCloseError", why or "closed by close()", { address = self.address }))
-end
-
---- Chains in flight, bytes not written yet.
-function Pull:load()
-  return self.core:waiting()
-end
-
---- A socket of a request's holds itself, and nginx the light threads that wait for it.
-function Pull.keep() end
 
 return M

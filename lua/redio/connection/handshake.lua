@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What is said on a connection before anything else: protocol, user, name, database. Each step fails closed. The same
--- steps serve connections that are called back (connection.lua) and those that are read by the waiting coroutine
--- (pull.lua).
+-- The login: protocol, user, name, database, on_connect, before any chain of a caller. Each step fails closed. It needs
+-- `submit`, `flush` and `wait` of its connection, and so is the same for all drivers.
 
 local command = require "redio.command"
 local core = require "redio.core"
@@ -23,8 +22,8 @@ local function fail(conn, kind, message)
   error(errors.new(kind, message, { address = conn.address, sent = "no" }), 0)
 end
 
---- Sends the pipeline and waits: the results in a list, error replies in their places; an OK is true, or left out.
---- Raises what became of the connection.
+--- Sends the pipeline and waits. Returns the results in a list, with error replies in their places; OK is true, or is
+--- left out. Raises the reason when the connection is lost.
 local function exchange(conn, pipeline)
   local list = {}
   local slot, why = conn:submit(pipeline, LIST, { list, {} })
@@ -51,7 +50,7 @@ local function refuse(err)
   error(err, 0)
 end
 
--- A server that has no HELLO, or will not let us use it, may still speak RESP2.
+-- A server without HELLO, or one that refuses it to this user, may still speak RESP2.
 local function can_fall_back(err)
   local kind = err.kind
   return kind == "NoProtoError" or kind == "NoPermissionError" or (kind == "ReplyError" and err.code == "ERR")
@@ -59,8 +58,8 @@ end
 
 local IN_BETWEEN = "is this a Redis server, and does nothing between here and there say anything of its own?"
 
--- An answer that none of these commands has belongs to no command: something has spoken that was not asked, and all
--- that follows would be shifted by it.
+-- Each command of the login is answered by OK or an error. Any other answer belongs to none of them, and would shift
+-- all that follow.
 local function check_silent(conn, list, from)
   for i = from, #list do
     if list[i] ~= true then
@@ -77,15 +76,15 @@ local function describe(answer)
   return answer.proto == nil and "a list or map without 'proto'" or "a map with another 'proto'"
 end
 
--- Any other answer is not that of HELLO, or not of a server that goes on in RESP3.
+-- HELLO 3 is answered by a map with proto = 3. Any other answer is not HELLO's, or the server does not go on in RESP3.
 local function check_hello(conn, answer)
   if type(answer) == "table" and answer.proto == 3 then return end
   fail(conn, "ProtocolError", ("HELLO 3 was answered by %s instead of a map with proto = 3: "
     .. IN_BETWEEN):format(describe(answer)))
 end
 
---- Tells a server that keeps such notes (7.2) which library this is. Nothing waits for the answers: they are read and
---- dropped before the next one, so this takes no round trip.
+--- Names the library to servers that note it (CLIENT SETINFO, from 7.2 on). Nothing waits for the answers, which are
+--- dropped as they come, so it takes no round trip.
 local function introduce(conn, pipeline, server)
   local major, minor = tostring(server.version):match "^(%d+)%.(%d+)"
   if not major or tonumber(major) * 100 + tonumber(minor) < 702 then return end
@@ -124,7 +123,7 @@ local function is_old_auth(err)
   return err.message:find("wrong number of arguments", 1, true)
 end
 
--- Raises the first error; else all has been answered by OK.
+-- Sends the pipeline, and raises the first error. Else every command was answered by OK.
 local function succeed(conn, pipeline)
   local list = exchange(conn, pipeline)
   local err = first_error(list)
@@ -152,7 +151,7 @@ local function plain(conn, pipeline, settings)
   if pipeline:count() > 0 then succeed(conn, pipeline) end
 end
 
---- Takes a connection from connected to ready; raises an error object when the server refuses.
+--- Logs in on a connection whose socket is connected. Raises an error object when the server refuses.
 function M.perform(conn)
   local settings, pipeline = conn.settings, core.pipeline()
   conn.protocol = settings.protocol

@@ -1,9 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- Whether the peer still lives. A reply that is overdue ends the connection, and so does, where health checks are
--- asked for, an unanswered PING on an idle one. Any byte counts as life.
+-- The timers of a connection that the loop reads. An overdue reply ends it. So does, with health checks, a PING on an
+-- idle one that is not answered. Any byte counts as life.
 
-local core = require "redio.core"
-local errors = require "redio.base.errors"
 local task = require "redio.task"
 
 local M = {}
@@ -13,6 +11,7 @@ local Liveness = {}
 Liveness.__index = Liveness
 
 --- Timers hold it weakly: an idle connection must not live by them.
+---@param conn redio.LoopConnection
 function M.new(conn)
   local weak = setmetatable({ conn }, { __mode = "v" })
   local settings = conn.settings
@@ -46,15 +45,15 @@ end
 
 local watch
 
--- How long nothing may move at what the connection is at: to write, or to be answered.
+-- Seconds for which nothing may move: while bytes wait to be written, or replies to be read.
 local function limit(self, conn)
-  if not conn.socket or conn.socket:unwritten() == 0 then return self.patience end
-  conn.room:measure()
+  if conn:unwritten() == 0 then return self.patience end
+  conn.backpressure:measure()
   return self.write_timeout or self.patience
 end
 
--- The loop looks at its timers before its sockets. After a pause of the process the reply may be there already, so it
--- is overdue only when the loop has read once more.
+-- The loop runs its timers before it reads its sockets. After a pause of the process the reply may be there already. So
+-- it is overdue only when the loop has read once more.
 local function look(self, conn, has_read)
   local seconds = limit(self, conn)
   if not conn:is_busy() or not seconds then return end
@@ -67,15 +66,14 @@ local function look(self, conn, has_read)
       if not conn.lost and not self._watch then look(self, conn, true) end
     end)
   end
-  conn:fail(errors.new("TimeoutError", ("nothing within %g s (timeout), %s"):format(seconds, conn:chain_stage(true)),
-    { address = conn.address }))
+  conn:fail(conn:overdue(seconds, conn:chain_stage(true)))
 end
 
 function watch(self, seconds)
   later(self, "_watch", seconds, look)
 end
 
---- Something is in flight from now on.
+--- Watches from now on: something is in flight.
 function Liveness:busy()
   if self._watch then return end
   local seconds = math.min(self.patience or math.huge, self.write_timeout or math.huge)
@@ -93,16 +91,13 @@ end
 
 -- health checks -------------------------------------------------------------------------------------------
 
-local PING = core.command { name = "PING", reply = "nothing" }
-local PING_AS_MESSAGE = core.command { name = "PING", silent = true }
-
 local check
 
 local function is_idle(conn, interval)
   return conn.transport.now() - conn.active_at >= interval - 0.0005
 end
 
--- The answer is overdue when nothing at all has come since, and we would have seen it.
+-- The answer is overdue when nothing at all has come since, although the connection reads.
 local function verdict(self, conn, has_read)
   if conn.heard or conn.paused then return self:watch_health() end
   if not has_read then
@@ -110,15 +105,12 @@ local function verdict(self, conn, has_read)
       if not conn.lost then verdict(self, conn, true) end
     end)
   end
-  conn:fail(errors.new("TimeoutError", "PING was not answered (health_check_interval)", { address = conn.address }))
+  conn:fail(conn:overdue_ping())
 end
 
 local function ping(conn)
   conn.heard = false
-  local pipeline = core.pipeline()
-  core.encode(pipeline, conn.hooks.receiver and PING_AS_MESSAGE or PING)
-  local slot = conn:submit(pipeline, core.OWN)
-  if slot then coroutine.yield() end
+  if conn:submit_ping() then coroutine.yield() end
 end
 
 function check(self, conn)

@@ -1,12 +1,10 @@
 -- SPDX-License-Identifier: MIT
--- One connection for all requests of a worker, where a socket is its request's: it belongs to a timer, in which one
--- light thread writes and another reads. Requests leave their chains in the core and wait on a semaphore, so that what
--- several of them ask leaves in one write. The methods are those of connection.lua.
+-- The driver for one connection of all requests of a worker, where a socket is its request's: it belongs to a timer, in
+-- which one light thread writes and another reads. Requests leave their chains in the core and wait on a semaphore, so
+-- that chains of several requests leave in one write.
 
-local connection = require "redio.connection.loop"
-local errors = require "redio.base.errors"
-local messages = require "redio.base.messages"
-local pull = require "redio.connection.caller"
+local caller = require "redio.connection.caller"
+local link = require "redio.connection"
 local queue = require "redio.base.queue"
 local task = require "redio.task"
 
@@ -17,33 +15,24 @@ local M = {}
 local IDLE = 10 -- seconds without work after which it is closed
 local GLANCE = 1 -- seconds between two looks at whether the worker is to end
 
----@class redio.Shared
-local Shared = {}
-Shared.__index = Shared
+---@class redio.TimerConnection: redio.Link
+local Timer = link.driver()
 
 --- A connection that is not yet open.
 ---@param settings table
 ---@param transport table
----@param hooks table on_lost(conn, err), on_connect(conn)?, on_ready(conn)?
+---@param hooks table see link.init
 ---@param pool table as `transport.open` takes it: one where none is ever kept
+---@return redio.TimerConnection
 function M.new(settings, transport, hooks, pool)
-  return setmetatable({
-    settings = settings,
-    address = settings.address,
-    transport = transport,
-    hooks = hooks,
-    exclusive = false,
-    ready = false,
+  return link.init(setmetatable({
     spare = {}, -- semaphores
-    stage = "waiting to connect",
     _pool = pool,
     _bell = transport.semaphore(), -- for the writer
-    _room = queue.new(), -- those that wait until more may be written
+    _room = queue.new(), -- waiters for room
     _writing = false, -- (it is not waiting for the bell)
-  }, Shared)
+  }, Timer), settings, transport, hooks)
 end
-
-Shared._closed_error, Shared._unasked = connection.closed_error, connection.unasked
 
 -- room ----------------------------------------------------------------------------------------------------
 
@@ -60,10 +49,9 @@ local function leave_room(waiter)
   waiter.room:leave(waiter)
 end
 
---- Waits until submit may be tried again, or the connection is lost. (In any case for no longer than a glance takes:
---- those that were let in may have been aborted with their request.)
-function Shared:wait_room()
-  local waiter = { stage = connection.ROOM, room = self._room, abandon = leave_room }
+--- (No longer than a glance takes: those that were let in may have been aborted with their request.)
+function Timer:wait_room()
+  local waiter = { stage = link.ROOM, room = self._room, abandon = leave_room }
   self._room:enter(waiter)
   task.begin(waiter)
   task.idle(waiter, GLANCE)
@@ -71,30 +59,28 @@ function Shared:wait_room()
   task.leave(waiter)
 end
 
--- what requests do ----------------------------------------------------------------------------------------
+-- in a request --------------------------------------------------------------------------------------------
 
--- Has the writer look.
-local function ring(self)
+--- Has the writer look.
+function Timer:flush()
   if self._writing then return end
   self._writing = true
   self._bell:post(1)
 end
 
---- Sends the handle's pipeline; `wait` is to be called next.
-function Shared:submit(pipeline, mode, collected)
+function Timer:submit(pipeline, mode, collected)
   local waiter = { conn = self }
   local core = self.core
   if core:waiting() == 0 then self.active_at = self.transport.now() end
   local slot, why = core:submit(pipeline, self.waiters, mode, collected, waiter)
   if slot == nil then return nil, why end
   self._last = waiter
-  ring(self)
+  self:flush()
   if self._room:count() > 0 then let_in(self, 1) end
   return slot
 end
 
---- Waits for the chain that was just submitted: a token, then its results, or what became of them.
-function Shared:wait()
+function Timer:wait()
   local waiter, spare = self._last, self.spare
   local count = #spare
   waiter.semaphore, spare[count] = spare[count], nil
@@ -106,34 +92,26 @@ function Shared:wait()
   return task.woken(waiter)
 end
 
---- Nothing waits for that chain any more. What was not written yet never will be; the reply to what was is dropped
---- where it belongs.
-function Shared:abandon(waiter)
-  local slot = self.core and self.core:find(self.waiters, waiter)
+--- The chain's waiter is gone. A chain that is not written yet never will be. The reply to one that is is dropped in
+--- its place.
+function Timer:abandon(waiter)
+  local slot = self.core:find(self.waiters, waiter)
   if slot then self.core:drop(self.waiters, slot) end
 end
 
---- What a waiter waits for, in words.
-function Shared:stage_of(waiter)
-  local slot, sent
-  if self.core then slot, sent = self.core:find(self.waiters, waiter) end
+--- The stage of a waiter's chain.
+function Timer:stage_of(waiter)
+  local slot, sent = self.core:find(self.waiters, waiter)
   if not slot then return self.stage end
-  return not sent and connection.UNSENT or self._sending and connection.WRITING or connection.READING
+  return not sent and link.UNSENT or self._sending and link.WRITING or link.READING
 end
 
--- the timer -----------------------------------------------------------------------------------------------
+-- in the timer --------------------------------------------------------------------------------------------
 
 local function deliver(self, waiter, token, ...)
-  if waiter then
-    wake(waiter, token, ...)
-    return true
-  end
-  if waiter == false then
-    self:_unasked(token, ...)
-    return not self.lost
-  end
-  if token then self:fail(errors.new("ProtocolError", token, { address = self.address })) end
-  return false
+  if not waiter then return self:told(waiter, token, ...) end
+  wake(waiter, token, ...)
+  return true
 end
 
 local function pump(self)
@@ -144,17 +122,16 @@ end
 -- Seconds until a reply is overdue, or the next glance.
 local function patience(self)
   local limit = self.settings.read_timeout
-  if not limit or self.core:waiting() == 0 then return GLANCE end
+  if not limit or not self:is_waiting() then return GLANCE end
   return math.max(0.001, math.min(GLANCE, self.active_at + limit - self.transport.now()))
 end
 
 -- Whether the server still answers, and whether there still is work.
 local function glance(self)
   local idle, limit = self.transport.now() - self.active_at, self.settings.read_timeout
-  if self.core:waiting() > 0 then
+  if self:is_waiting() then
     if not limit or idle < limit - 0.0005 then return end
-    return self:fail(errors.new("TimeoutError", ("nothing within %g s (timeout), %s"):format(limit, connection.READING),
-      { address = self.address }))
+    return self:fail(self:overdue(limit, link.READING))
   end
   if self.retiring or idle >= IDLE or self.transport.is_leaving() then self:close "it was idle" end
 end
@@ -165,38 +142,37 @@ local function read(self)
   while not self.lost do
     local bytes, why = socket:receive()
     if self.lost then return end
-    if not bytes then return self:fail(self:_closed_error(why ~= "closed" and why or nil)) end
+    if not bytes then return self:fail(self:closed_error(why ~= "closed" and why or nil)) end
     self.active_at, self.proved = self.transport.now(), true
-    if not self.core:feed(bytes) then
-      return self:fail(errors.new("ProtocolError", "not enough memory", { address = self.address }))
-    end
+    if not self.core:feed(bytes) then return self:fail(self:core_error "not enough memory") end
     pump(self)
-    if self.retiring and not self.lost and self.core:waiting() == 0 then self:close() end
+    self:close_if_drained()
   end
 end
 
--- Whatever happens in a thread of the timer, the waiters are told.
+-- An error in a thread of the timer ends the connection, so that the waiters are told.
 local function guarded(self, fn)
   return function()
     local ok, err = pcall(fn, self)
-    if not ok then self:fail(errors.new("ConnectionError", messages.of_error(err), { address = self.address })) end
+    if not ok then self:fail(self:core_error(err, "ConnectionError")) end
   end
 end
 
+local function send(self, data)
+  self._sending = true
+  local ok, why = self.socket:send(data)
+  self._sending = false
+  if ok or self.lost then return end
+  self:fail(why == "timeout" and self:overdue(self.settings.write_timeout, link.WRITING) or self:closed_error(why))
+end
+
 local function write(self)
-  local core, socket, bell = self.core, self.socket, self._bell
+  local bell = self._bell
   while not self.lost do
-    local data = core:output()
+    local data = self.core:output()
     if data then
       let_in(self, AT_ONCE)
-      self._sending = true
-      local ok, why = socket:send(data)
-      self._sending = false
-      if not ok and not self.lost then
-        self:fail(why == "timeout" and errors.new("TimeoutError",
-          ("nothing within %g s (timeout), %s"):format(self.settings.write_timeout, connection.WRITING),
-          { address = self.address }) or self:_closed_error(why))
-      end
+      send(self, data)
     else
       self._writing = false
       local due = self.transport.catch_up() -- (this timer may be the only one that nginx has room for)
@@ -207,14 +183,27 @@ local function write(self)
   end
 end
 
+-- The login is that of a caller's connection, of which this one then takes the core and the socket.
+local function adopt(self, conn)
+  conn:settle()
+  conn.core:limit(self.settings.max_queued_bytes)
+  conn.waiters.connection = self
+  self.core, self.waiters, self.socket = conn.core, conn.waiters, conn.socket
+  self.active_at = self.transport.now()
+  self:follow()
+end
+
 -- From nothing to ready, or lost.
 local function establish(self)
   local settings, transport = self.settings, self.transport
   local started = transport.now()
-  local hooks = { on_connect = self.hooks.on_connect, on_lost = function(_, err)
-    self:fail(err)
-  end }
-  local conn = pull.new(settings, transport, hooks)
+  local conn = caller.new(settings, transport, {
+    home = self.home,
+    on_connect = self.hooks.on_connect,
+    on_lost = function(_, err)
+      self:fail(err)
+    end,
+  })
   self.stage, conn.stage = "connecting", "connecting"
   local socket, why, permanent, at = transport.open(settings, self._pool, settings.connect_timeout)
   if not socket then
@@ -225,12 +214,9 @@ local function establish(self)
   conn:attach(socket)
   conn:greet(started)
   if self.lost or conn.lost then return conn:close() end
-  conn:settle()
-  conn.core:limit(settings.max_queued_bytes)
-  conn.waiters.connection = self
-  self.core, self.waiters, self.socket = conn.core, conn.waiters, socket
-  self.active_at, self.ready, self.stage = transport.now(), true, "ready"
+  adopt(self, conn)
   self.hooks.on_ready(self)
+  if self.leaves then self:retire() end
 end
 
 -- The timer's own thread: connects, and then writes.
@@ -246,7 +232,7 @@ end
 
 --- Connects, `delay` seconds from now. Nothing waits for it: until it is ready there is the pool.
 ---@return boolean? ok nil when there is no timer to be had
-function Shared:open(delay)
+function Timer:open(delay)
   return self.transport.apart(delay, function(premature)
     serve(self, premature)
   end)
@@ -260,38 +246,14 @@ local function tell(err, waiter, token, ...)
   return true
 end
 
---- The connection is gone: tells all that wait. The timer closes the socket. Only the first time counts.
-function Shared:fail(err)
-  if self.lost then return end
-  self.lost = err
-  self.was_ready, self.ready = self.ready, false
-  self.hooks.on_lost(self, err)
-  if not self.core then return end
-  self.core:event "lose"
-  while tell(err, self.core:next(self.waiters)) do end
-  let_in(self, math.huge)
+--- The timer's thread closes the socket.
+function Timer:hang_up()
   self._bell:post(1)
 end
 
---- Closes it on purpose.
-function Shared:close(why)
-  self:fail(errors.new("ConnectionForcedCloseError", why or "closed by close()", { address = self.address }))
-end
-
---- Closes it as soon as nothing is in flight.
-function Shared:retire()
-  self.retiring = true
-  if self.core and self.core:waiting() == 0 then self:close() end
-end
-
-function Shared.waiting_to_open()
-  return 0
-end
-
---- Chains in flight, bytes not written yet.
-function Shared:load()
-  if not self.core then return 0, 0 end
-  return self.core:waiting()
+function Timer:tell_all(err)
+  while tell(err, self.core:next(self.waiters)) do end
+  let_in(self, math.huge)
 end
 
 return M

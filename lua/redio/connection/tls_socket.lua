@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- A socket that speaks TLS over one that does not: the same methods, and plaintext on this side of them. For transports
--- that leave TLS to us; redio.tls is loaded when the first client asks for TLS.
+-- A socket with TLS over one without. It has the same methods, with plaintext on this side of them. It serves
+-- transports that have no TLS of their own. redio.tls is loaded with the first client that asks for TLS.
 
 local M = {}
 
@@ -8,14 +8,14 @@ local CHUNK = 16 * 1024 -- of plaintext at once: what a record holds
 
 local tls -- redio.tls, once it is needed
 
--- settings.tls -> its context: the files are read once
+-- settings.tls -> its context: the files are read once.
 local contexts = setmetatable({}, { __mode = "k" })
 
----@class redio.secure.Socket
+---@class redio.TlsSocket
 local Socket = {}
 Socket.__index = Socket
 
---- Loads what TLS needs.
+--- Loads redio.tls.
 ---@return boolean? ok
 ---@return string? why it is not there
 function M.load()
@@ -49,8 +49,8 @@ local function new_engine(settings)
   return tls.engine(context, settings.tls.server_name or settings.host)
 end
 
--- The loop keeps these callbacks: what is idle must not live by them, but during the handshake nobody else need
--- hold it.
+-- The loop keeps these callbacks. An idle socket must not live by them; during the handshake they may be all that holds
+-- it.
 local function make_callbacks(self)
   local weak, hold = setmetatable({ self = self }, { __mode = "v" }), { self = self }
   self._hold = hold
@@ -68,13 +68,13 @@ local function make_callbacks(self)
   self._go_on = guarded(self._deliver)
 end
 
---- Makes a socket of the transport's into one that speaks TLS.
+--- Puts TLS over a socket of the transport.
 ---@param socket table connected
----@param settings table tls, host: from options.resolve
----@param done fun(secured: redio.secure.Socket?, reason: string?) called once, when the handshake is over; never after
----close(). Before `wrap` returns only when the socket below fails at once.
+---@param settings table with tls and host
+---@param done fun(secured: redio.TlsSocket?, reason: string?) called once, when the handshake is over, and never after
+---close(). It is called before `wrap` returns only when the socket below fails at once.
 ---@param transport table for its defer()
----@return redio.secure.Socket secured what done will get; what is written before waits for the handshake
+---@return redio.TlsSocket secured the one that `done` gets; data written to it before then waits for the handshake
 function M.wrap(socket, settings, done, transport)
   local self = setmetatable({
     _socket = socket,
@@ -148,7 +148,7 @@ function Socket:_receive_end(reason)
   self:_end(why, true)
 end
 
--- Hands over what is in the engine, for as long as it is wanted.
+-- Hands over the engine's plaintext while the owner reads.
 function Socket:_deliver()
   if self._delivering then return end
   self._delivering = true
@@ -173,7 +173,7 @@ function Socket:_read_all(more, why)
   self:_end(select(2, self._engine:finish()))
 end
 
--- Nothing more will come. `certain`: TLS itself failed, which it would do again.
+-- The stream has ended. `certain`: TLS itself failed, and would fail again.
 function Socket:_end(reason, certain)
   if self._closed then return end
   if not self._open then return self:_settle(false, reason, certain) end
@@ -192,7 +192,7 @@ end
 --- Reads from now on.
 ---@param on_data fun(bytes: string)
 ---@param on_end fun(reason: string?, certain: boolean?) the peer has said that it ends (nil), or reading failed;
----`certain` when TLS itself failed, so that trying once more will not find another reason
+---`certain` when TLS itself failed, and the next attempt would end the same way
 function Socket:read_start(on_data, on_end)
   if self._closed then return end
   self._on_data, self._on_end = on_data, on_end
@@ -203,7 +203,7 @@ function Socket:read_start(on_data, on_end)
   if self._unread and not self._delivering then self._transport.defer(self._go_on) end
 end
 
---- Leaves what comes where it is until `read_start`.
+--- Leaves incoming bytes to the network until `read_start`.
 function Socket:read_stop()
   self._on_data = nil
   if self._open then self:_pause() end
@@ -211,7 +211,7 @@ end
 
 -- writing -------------------------------------------------------------------------------------------------
 
--- What is in the engine goes out.
+-- Writes the engine's output to the socket below.
 function Socket:_send()
   local engine = self._engine
   local first = engine:output()
@@ -226,7 +226,7 @@ function Socket:_send()
   self._socket:write(list, self._write_failed)
 end
 
--- Record by record, so that nothing large is in memory twice before it is on its way.
+-- Encrypts record by record, so that large data is not in memory twice.
 function Socket:_encrypt(bytes)
   local engine = self._engine
   for from = 1, #bytes, CHUNK do
@@ -242,7 +242,7 @@ end
 
 --- Writes a string or a list of strings, whole and in order.
 ---@param data string|string[]
----@param on_error fun(reason: string) called when a write fails, with every write the same function
+---@param on_error fun(reason: string) called when a write fails; each write passes the same function
 function Socket:write(data, on_error)
   if self._closed then return end
   self._on_error = on_error
@@ -276,7 +276,7 @@ function Socket:info()
   return self._engine:info()
 end
 
---- Closes both; the peer is told, if there is room for it just now. No callback is called any more.
+--- Closes both sockets, after a close_notify if the network takes it at once. No callback is called any more.
 function Socket:close()
   if self._closed then return end
   self._closed = true

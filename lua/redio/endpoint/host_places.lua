@@ -1,30 +1,31 @@
 -- SPDX-License-Identifier: MIT
--- Places for connections, where the host keeps the idle ones: one count, and one queue of those that wait, for all
--- pools of a worker whose connections may take each other's place.
+-- Places for connections where the host keeps the idle ones: one count and one FIFO queue for all pools of a worker
+-- whose connections may take each other's place.
 --
--- The host has a queue of its own, but of several connections that are closed in one turn (with a request that had them
--- all, or by a collection) it counts only the first, and lets the others' successors wait.
+-- The host's own queue does not do: when several connections close in one turn (with a request that had them all, or by
+-- a collection) the host counts only the first of them, and those that wait for the others' places wait on.
 
 local identity = require "redio.base.identity"
+local linked_list = require "redio.base.linked_list"
 local lua_version = require "redio.base.lua_version"
-local queue = require "redio.base.queue"
+local pacing = require "redio.endpoint.pacing"
 local task = require "redio.task"
 
 local M = {}
 
-local SHORTEST, LONGEST = 0.01, 1 -- seconds between two looks for connections that were dropped
-local GLANCE = 0.05 -- seconds between two looks at what is still there, while others wait
+local LONGEST = pacing.LONGEST
+local GLANCE = 0.05 -- seconds between two counts, while callers wait
+local SLACK = 1 -- seconds that an attempt may take longer than it should, and keep its place
 
----@class redio.Stock
----@field options table {pool=, pool_size=}, as the transport's `open` takes it
----@field new_options table likewise, where none is ever kept
----@field kept integer at most so many lie in the host's pool
----@field using integer at most so many places are taken
-local Stock = {}
-Stock.__index = Stock
+---@class redio.Places
+---@field options table {pool=, pool_size=}: the host's pool, as the transport's `open` takes it
+---@field new_options table the same for connections that are never kept
+---@field kept integer connections in the host's pool: at most so many
+---@field using integer places that are taken: at most so many
+local Places = {}
+Places.__index = Places
 
--- Where it leads to can be read, the rest is in a digest: the user, the secret, how it is spoken to, and how many there
--- may be.
+-- The address is readable. The rest is in a digest: the user, the secret, how the server is spoken to, and the bounds.
 local function name_of(settings, transport)
   local tls = settings.tls or {}
   local all = identity.of_all(settings.path, settings.host, settings.port, settings.database, settings.username,
@@ -35,45 +36,47 @@ end
 
 local function new(name, settings, transport)
   return setmetatable({
-    transport = transport,
-    most = settings.max_connections,
-    most_receivers = settings.max_receivers,
-    name = name,
-    generation = 0,
     options = { pool = name, pool_size = settings.max_connections },
     new_options = { pool = name .. " new", pool_size = 1 },
     kept = 0,
     using = 0,
-    -- Connections, and attempts by number with the time until which they may last. Weak: a request that is aborted
-    -- takes its own along.
-    in_use = setmetatable({}, { __mode = "k" }),
-    receiving = setmetatable({}, { __mode = "k" }), -- likewise, of receivers and monitors, which are none of those
-    attempts = 0,
-    queue = queue.new(), -- waiters
-    glance_at = 0, -- when it may be looked at what is still there
-    look_at = 0, -- when it may be looked for connections that were dropped
-    collect_at = 0, -- and for receivers
-    pause = SHORTEST, -- between two looks
-    serving = false, -- when a timer is to do so
-  }, Stock)
+    _transport = transport,
+    _name = name,
+    _generation = 0,
+    _most = settings.max_connections,
+    _most_receivers = settings.max_receivers,
+    -- Connections (-> true), and numbers of attempts to have one (-> the time until which they may last). Weak: an
+    -- aborted request takes its own along.
+    _in_use = setmetatable({}, { __mode = "k" }),
+    _receiving = setmetatable({}, { __mode = "k" }), -- the same of receivers and monitors
+    _attempts = 0,
+    _waiters = linked_list.new(),
+    _searches = pacing.new(5), -- for dropped connections
+    _count_at = 0, -- when a caller without a place may count
+    _collect_at = 0, -- when a receiver without a place may collect
+    _serve_at = false, -- when the timer that serves is due, if there is one
+  }, Places)
 end
 
-local stocks = setmetatable({}, { __mode = "v" })
+local by_name = setmetatable({}, { __mode = "v" })
 
---- That of these settings: it lives as long as a pool has it.
+--- The places for connections of these settings. They exist as long as a pool refers to them.
+---@param settings table
+---@param transport table
+---@return redio.Places
 function M.of(settings, transport)
   local name = name_of(settings, transport)
-  local stock = stocks[name]
-  if not stock then
-    stock = new(name, settings, transport)
-    stocks[name] = stock
+  local places = by_name[name]
+  if not places then
+    places = new(name, settings, transport)
+    by_name[name] = places
   end
-  return stock
+  return places
 end
 
 -- counting ------------------------------------------------------------------------------------------------
 
--- A connection whose request is over is closed, and an attempt is over when its time is: of neither is anything told.
+-- The end of a request is not announced: its connections are closed, and its attempts run out of time.
 local function is_there(entry, until_, now)
   if until_ ~= true then return until_ > now end
   return not entry.lost and not entry:is_gone()
@@ -88,103 +91,102 @@ local count = lua_version.interpreted(function(set, now)
 end)
 
 --- How many places are taken.
-function Stock:count()
-  self.using = count(self.in_use, self.transport.now())
+---@return integer
+function Places:count()
+  self.using = count(self._in_use, self._transport.now())
   return self.using
 end
 
---- How many receivers and monitors have a connection.
-function Stock:count_receivers()
-  return count(self.receiving, self.transport.now())
+--- How many connections receivers and monitors have.
+---@return integer
+function Places:count_receivers()
+  return count(self._receiving, self._transport.now())
 end
 
--- Whether a collection might free a connection: it is held by something that does not wait for it just now.
+--- How many callers wait for a place.
+---@return integer
+function Places:count_waiting()
+  return self._waiters.count
+end
+
+-- True when a collection might free a connection: one has a holder that does not wait for it just now.
 local may_be_dropped = lua_version.interpreted(function(self)
-  for conn, until_ in pairs(self.in_use) do
-    if until_ == true and conn.held and conn:load() == 0 then return true end
+  for conn, until_ in pairs(self._in_use) do
+    if until_ == true and conn.guarded and conn:load() == 0 then return true end
   end
   return false
 end)
 
--- Of the time, looks may take a twentieth when they are in vain, and then a collection is tried ever more rarely; else
--- a fifth.
-local IN_VAIN, OF_USE = 20, 5
-
--- Looks for connections whose holders were dropped and are not collected yet: when all wait for each other, nothing
--- else makes the collector run.
-local function look(self)
-  local now = self.transport.now()
-  if now < self.look_at then return end
-  local before, began, found = self.using, os.clock(), false
-  if may_be_dropped(self) then
-    collectgarbage()
-    found = self:count() < before
-  end
-  local took = os.clock() - began
-  self.pause = found and SHORTEST or math.min(self.pause * 2, LONGEST)
-  self.look_at = now + took + math.max(self.pause, took * (found and OF_USE or IN_VAIN))
+-- Collects, so that connections are closed whose holders were dropped.
+local function search(self)
+  if not may_be_dropped(self) then return false end
+  local before = self.using
+  collectgarbage()
+  return self:count() < before
 end
 
--- Whether there is a place.
-local function has_place(self)
-  if self.using < self.most then return true end
-  local now = self.transport.now()
-  if now < self.glance_at then return false end
-  self.glance_at = now + GLANCE
-  if self:count() >= self.most then look(self) end
-  return self.using < self.most
+-- Whether there is a place, where it seems that there is none.
+local function is_one_free(self)
+  local now = self._transport.now()
+  if now < self._count_at then return false end
+  self._count_at = now + GLANCE
+  if self:count() >= self._most then self._searches:run(now, search, self) end
+  return self.using < self._most
 end
 
 -- places --------------------------------------------------------------------------------------------------
 
+local function until_of(self, seconds)
+  return seconds and self._transport.now() + seconds + SLACK or math.huge
+end
+
 local function new_attempt(self, set, seconds)
-  local attempt = self.attempts + 1
-  self.attempts = attempt
-  set[attempt] = seconds and self.transport.now() + seconds + 1 or math.huge
+  local attempt = self._attempts + 1
+  self._attempts = attempt
+  set[attempt] = until_of(self, seconds)
   return attempt
 end
 
-local function take(self)
-  self.using = self.using + 1
-  return new_attempt(self, self.in_use, LONGEST)
-end
-
--- Its request was aborted: nothing waits on its semaphore any more.
+-- The thread of an aborted request has ended: nothing waits on its semaphore.
 local function is_gone(waiter)
   return waiter.semaphore and waiter.semaphore:count() >= 0
 end
 
--- Gives those that wait what has become free, first come first served.
+-- Gives free places to the callers that wait.
 local function serve(self)
-  while self.queue:count() > 0 and has_place(self) do
-    local waiter = self.queue:pop()
+  local waiters = self._waiters
+  while waiters.count > 0 and (self.using < self._most or is_one_free(self)) do
+    local waiter = waiters.first
+    waiters:leave(waiter)
     if is_gone(waiter) then
       waiter.is_out = true
     else
-      task.wake(waiter, take(self))
+      self.using = self.using + 1
+      task.wake(waiter, new_attempt(self, self._in_use, LONGEST))
     end
   end
 end
 
--- While any waits, for of what has become free nothing may tell.
+-- Serves in a timer while callers wait: that a place has become free may not be announced.
 local function serve_later(self)
-  local now = self.transport.now()
-  if self.serving and now < self.serving + LONGEST then return end
-  self.serving = now + GLANCE
-  local ok = pcall(self.transport.start_timer, GLANCE, function()
-    self.serving = false
+  local now = self._transport.now()
+  if self._serve_at and now < self._serve_at + LONGEST then return end
+  self._serve_at = now + GLANCE
+  local ok = pcall(self._transport.start_timer, GLANCE, function()
+    self._serve_at = false
     serve(self)
-    if self.queue:count() > 0 then serve_later(self) end
+    if self._waiters.count > 0 then serve_later(self) end
   end)
-  if not ok then self.serving = false end
+  if not ok then self._serve_at = false end
 end
 
 local function leave_queue(waiter)
-  waiter.stock.queue:leave(waiter)
+  waiter.places._waiters:leave(waiter)
 end
 
+-- Waits until the waiter has a place, or until that time.
 local function wait(self, waiter, until_)
-  local now = self.transport.now
+  local now = self._transport.now
   task.begin(waiter)
   while not waiter.values do
     local left = until_ - now()
@@ -195,9 +197,9 @@ local function wait(self, waiter, until_)
     end
     task.idle(waiter, math.min(left, LONGEST))
     if not waiter.values then
-      if waiter.is_out then -- it was only about to look
+      if waiter.is_out then -- it was not gone, and only about to look
         waiter.is_out = nil
-        self.queue:enter(waiter)
+        self._waiters:enter(waiter)
       end
       serve(self)
     end
@@ -205,68 +207,98 @@ local function wait(self, waiter, until_)
   return task.woken(waiter)
 end
 
---- A place for one more connection; waits for so many seconds until there is one.
----@param pool table the one that asks: see `dismiss`
----@return integer? attempt for `expect` and `has`; nil when there was no place
-function Stock:place(pool, seconds)
-  if self.queue:count() == 0 and has_place(self) then return take(self) end
+local function queue_up(self, client, seconds)
+  local transport = self._transport
   if seconds <= 0 then return nil end
-  if not self.transport.may_wait() then error(self.transport.cannot_wait(), 0) end
-  local waiter = { stage = "waiting for one of the pool", stock = self, pool = pool, abandon = leave_queue }
-  self.queue:enter(waiter)
+  if not transport.may_wait() then error(transport.cannot_wait(), 0) end
+  local waiter = { stage = "waiting for one of the pool", places = self, client = client, abandon = leave_queue }
+  self._waiters:enter(waiter)
   serve_later(self)
-  return wait(self, waiter, self.transport.now() + seconds)
+  return wait(self, waiter, transport.now() + seconds)
 end
 
---- Tells those of a pool that wait for a place that there will be none.
-function Stock:dismiss(pool)
-  self.queue:drain(function(waiter)
-    if waiter.pool == pool then task.wake(waiter) else self.queue:enter(waiter) end
-  end)
+--- Takes a place for one more connection; waits for so many seconds until there is one.
+---@param client redio.Client
+---@param seconds number
+---@param connect_seconds number|false how long the attempt to have a connection may take
+---@return integer? attempt for `settle`; nil when there was no place
+function Places:take(client, seconds, connect_seconds)
+  if self._waiters.count > 0 or self.using >= self._most and not is_one_free(self) then
+    local attempt = queue_up(self, client, seconds)
+    if attempt then self._in_use[attempt] = until_of(self, connect_seconds) end
+    return attempt
+  end
+  self.using = self.using + 1
+  return new_attempt(self, self._in_use, connect_seconds)
 end
 
---- The attempt takes so many seconds at most.
-function Stock:expect(attempt, seconds)
-  self.in_use[attempt] = seconds and self.transport.now() + seconds + 1 or math.huge
-end
-
---- The attempt is over, and has led to this connection, or to none.
----@param conn redio.Pull?
-function Stock:has(attempt, conn)
-  if self.in_use[attempt] == nil then self.using = self.using + 1 end -- (it took longer than it should)
-  self.in_use[attempt] = nil
+--- The attempt is over: the place is this connection's, or free.
+---@param attempt integer
+---@param conn redio.CallerConnection?
+function Places:settle(attempt, conn)
+  local in_use = self._in_use
+  if in_use[attempt] == nil then self.using = self.using + 1 end -- (it took longer than it should)
+  in_use[attempt] = nil
   if conn then
-    self.in_use[conn] = true
+    in_use[conn] = true
   else
     self.using = self.using - 1
     serve(self)
   end
 end
 
---- It is not in use any more.
-function Stock:forget(conn)
-  if not self.in_use[conn] then return end
-  self.in_use[conn] = nil
+--- The connection is not in use any more.
+---@param conn redio.CallerConnection
+function Places:leave(conn)
+  if not self._in_use[conn] then return end
+  self._in_use[conn] = nil
   self.using = self.using - 1
-  serve(self)
+  if self._waiters.count > 0 then serve(self) end
 end
 
---- A place for one more receiver or monitor; it is not waited for.
----@param seconds number? how long the attempt may take
----@return integer? attempt nil when there is no place
-function Stock:place_to_receive(seconds)
-  local now = self.transport.now()
-  if self:count_receivers() >= self.most_receivers and now >= self.collect_at then
-    collectgarbage()
-    self.collect_at = self:count_receivers() < self.most_receivers and 0 or now + LONGEST
+--- Ends the waits of a client's callers: there will be no place for them.
+---@param client redio.Client
+function Places:dismiss(client)
+  local waiters = self._waiters
+  for _, waiter in ipairs(waiters:list()) do
+    if waiter.client == client and waiters:leave(waiter) then task.wake(waiter) end
   end
-  return self:count_receivers() < self.most_receivers and new_attempt(self, self.receiving, seconds) or nil
 end
 
---- None of those that lie in the host's pool is used from now on: the host closes them in time.
-function Stock:start_anew()
-  self.generation = self.generation + 1
-  self.options.pool = ("%s %d"):format(self.name, self.generation)
+-- receivers -----------------------------------------------------------------------------------------------
+
+--- Takes a place for one more receiver or monitor; does not wait for one.
+---@param seconds number|false how long the attempt may take
+---@return integer? attempt for `settle_receiver`; nil when there is no place
+function Places:take_receiver(seconds)
+  local now = self._transport.now()
+  if self:count_receivers() >= self._most_receivers and now >= self._collect_at then
+    collectgarbage()
+    self._collect_at = self:count_receivers() < self._most_receivers and 0 or now + LONGEST
+  end
+  return self:count_receivers() < self._most_receivers and new_attempt(self, self._receiving, seconds) or nil
+end
+
+--- The attempt is over: the place is this connection's, or free.
+---@param attempt integer
+---@param conn redio.CallerConnection?
+function Places:settle_receiver(attempt, conn)
+  self._receiving[attempt] = nil
+  if conn then self._receiving[conn] = true end
+end
+
+--- The connection is not in use any more.
+---@param conn redio.CallerConnection
+function Places:leave_receiver(conn)
+  self._receiving[conn] = nil
+end
+
+-- all of them ---------------------------------------------------------------------------------------------
+
+--- The connections in the host's pool are not used any more: the host closes them in time.
+function Places:start_anew()
+  self._generation = self._generation + 1
+  self.options.pool = ("%s %d"):format(self._name, self._generation)
   self.kept = 0
 end
 
@@ -276,14 +308,14 @@ local add_connections = lua_version.interpreted(function(list, set)
   end
 end)
 
---- Calls `fn` with each connection in use, those of receivers included.
-function Stock:each(fn)
+--- The connections in use.
+---@param with_receivers boolean? those of receivers and monitors, too
+---@return redio.CallerConnection[]
+function Places:list(with_receivers)
   local list = {}
-  add_connections(list, self.in_use)
-  add_connections(list, self.receiving)
-  for i = 1, #list do
-    fn(list[i])
-  end
+  add_connections(list, self._in_use)
+  if with_receivers then add_connections(list, self._receiving) end
+  return list
 end
 
 return M

@@ -1,139 +1,155 @@
 -- SPDX-License-Identifier: MIT
--- Private connections where the host keeps the idle ones. The methods are those of pool.lua.
+-- The private connections of an endpoint whose host keeps idle sockets. The methods are those of pool.lua. Several
+-- clients may use one pool.
 
-local errors = require "redio.base.errors"
+local caller = require "redio.connection.caller"
 local host_places = require "redio.endpoint.host_places"
-local pool = require "redio.endpoint.pool"
-local pull = require "redio.connection.caller"
+local refusals = require "redio.endpoint.refusals"
 local task = require "redio.task"
 
 local M = {}
 
-local IDLE = 60 -- seconds that a connection may lie idle
+local IDLE = 60 -- seconds that a socket may be idle
 
----@class redio.PullPool
+---@class redio.HostPool
+---@field home redio.Endpoint
+---@field new_options table for the transport's `open`: a socket that is never kept
 local Pool = {}
 Pool.__index = Pool
 
-function M.new(settings, transport, hooks)
+--- The pool of an endpoint.
+---@param home redio.Endpoint
+---@return redio.HostPool
+function M.new(home)
+  local settings, transport = home.settings, home.transport
+  local places = host_places.of(settings, transport)
   return setmetatable({
+    home = home,
     settings = settings,
     transport = transport,
-    hooks = hooks, -- on_connect?, on_lost(conn), delay(): seconds to wait before connecting
-    stock = host_places.of(settings, transport),
-    spare = {}, -- connections without socket
-    life = { born = setmetatable({ transport.request() }, { __mode = "v" }), outlives = false },
-    closed = false,
+    new_options = places.new_options,
+    _places = places,
+    _spare = {}, -- connections without socket
+    _born = setmetatable({ transport.request() }, { __mode = "v" }), -- in this request
+    _outlives = false, -- it has seen another request
   }, Pool)
 end
 
---- One that has all in common with this one, but that it can be stopped without it.
-function Pool:lease()
-  self._lease = self._lease or { __index = self }
-  return setmetatable({ closed = false }, self._lease)
-end
-
---- Whether what it has may serve other requests than the one that made it: it has seen two.
+--- Whether its connections may serve other requests than the one that has made it: it has seen two.
+---@return boolean
 function Pool:outlives_request()
-  local life = self.life
-  life.outlives = life.outlives or life.born[1] == nil or life.born[1] ~= self.transport.request()
-  return life.outlives
+  if not self._outlives then
+    local born = self._born[1]
+    self._outlives = born == nil or born ~= self.transport.request()
+  end
+  return self._outlives
 end
 
---- Whether another is at work with the same connections.
-function Pool:is_busy()
-  local stock = self.stock
-  return stock.using > 0 and stock:count() > 0
+--- Whether a connection that requests share would be of use: several are at work.
+---@return boolean
+function Pool:wants_shared()
+  local places = self._places
+  return (self._outlives or self:outlives_request()) and places.using > 0 and places:count() > 0
 end
 
---- In use and idle, idle, waiting for one: as far as is known.
+--- In use and idle, idle, and callers that wait for one, as far as is known.
 function Pool:counts()
-  local stock = self.stock
-  return stock:count() + stock.kept, stock.kept, stock.queue:count()
+  local places = self._places
+  return places:count() + places.kept, places.kept, places:count_waiting()
 end
 
-local function closed_error(self)
-  return errors.new("PoolClosedError", "the client is closed", { address = self.settings.address, sent = "no" })
-end
-
-local function full_error(self, seconds)
-  local message = "every connection is in use (max_connections = %d), and none came free within %g s (pool_timeout)"
-  return errors.new("TimeoutError", message:format(self.settings.max_connections, seconds),
-    { address = self.settings.address, sent = "no" })
+--- How many connections receivers and monitors have.
+function Pool:count_receivers()
+  return self._places:count_receivers()
 end
 
 -- connecting ----------------------------------------------------------------------------------------------
 
+local function connect(self, hooks)
+  local home = self.home
+  hooks.home, hooks.on_connect = home, home.on_connect
+  local conn = caller.new(self.settings, self.transport, hooks)
+  conn.home = home
+  return conn
+end
+
 local function new(self)
-  local stock, client_lost = self.stock, self.hooks.on_lost
-  return pull.new(self.settings, self.transport, {
-    on_connect = self.hooks.on_connect,
+  local home, places = self.home, self._places
+  return connect(self, {
     on_lost = function(conn)
-      stock.kept = 0 -- what befell this one may have befallen them
-      stock:forget(conn)
-      client_lost(conn)
+      places.kept = 0 -- those in the host's pool may be lost for the same reason
+      places:leave(conn)
+      home:lost(conn)
     end,
   })
 end
 
--- Where nothing can wait it is not the network's fault.
-local function cannot_wait(self)
-  error(self.transport.cannot_wait(), 0)
-end
-
--- How long the way to a socket may take.
-local function patience(self, record)
+-- How long the way to a socket may take: no longer than the task's own deadline allows.
+local function limit_of(self, record)
   local seconds = self.settings.connect_timeout
   local left = record and record:left()
   return left and (not seconds or left < seconds) and math.max(left, 0.001) or seconds
 end
 
--- Stands for a connection until there is one: the task may be ended there, too.
+-- Stands for a connection until there is one: closing it ends the attempt.
 local Opening = {}
 Opening.__index = Opening
 
 function Opening:close()
-  self.stock:has(self.attempt, nil)
+  self.places:settle(self.attempt, nil)
 end
 
--- The connection for a socket of the host's pool.
-local function take(conn, socket)
+-- Calls the transport's `open`; the first result is false when the host cannot wait here. While it waits, closing
+-- `stand_in` ends the task.
+local function open_socket(self, record, stand_in, options)
+  if not record then return pcall(self.transport.open, self.settings, options, self.settings.connect_timeout) end
+  record.conn = stand_in
+  local ok, socket, why, permanent, at = pcall(self.transport.open, self.settings, options, limit_of(self, record))
+  record.conn = nil
+  return ok, socket, why, permanent, at
+end
+
+-- Misuse, and not the network's fault.
+local function cannot_wait(self)
+  error(self.transport.cannot_wait(), 0)
+end
+
+-- Takes a new socket and logs in, or is refused.
+local function greet(conn, started, socket, why, permanent, at)
+  conn.stage = at or "connecting"
+  if not socket then return conn:refuse(why, permanent) end
+  conn:attach(socket)
+  conn:greet(started)
+end
+
+-- Takes a socket of the host's pool, or connects. The connection is ready, or lost.
+local function open(self, client, record, attempt)
+  local places, started = self._places, self.transport.now()
+  local stand_in = record and setmetatable({ places = places, attempt = attempt }, Opening)
+  local ok, socket, why, permanent, at = open_socket(self, record, stand_in, places.options)
+  if not ok then
+    places:settle(attempt, nil)
+    cannot_wait(self)
+  end
+  local is_reused = socket and socket.reused
+  local conn = is_reused and table.remove(self._spare) or new(self)
+  places:settle(attempt, conn)
+  conn.client = client
+  if not is_reused then
+    places.kept = 0
+    greet(conn, started, socket, why, permanent, at)
+    return conn
+  end
+  places.kept = math.max(0, places.kept - 1)
   conn:attach(socket)
   conn.proved = true
   if not conn.ready then conn:established() end
-end
-
--- Takes a socket of the host's pool, or connects; the connection is ready, or lost.
-local function open(self, record, attempt)
-  local stock, limit, started = self.stock, patience(self, record), self.transport.now()
-  stock:expect(attempt, limit)
-  if record then record.conn = setmetatable({ stock = stock, attempt = attempt }, Opening) end
-  local ok, socket, why, permanent, at = pcall(self.transport.open, self.settings, stock.options, limit)
-  if record then record.conn = nil end
-  if not ok then
-    stock:has(attempt, nil)
-    cannot_wait(self)
-  end
-  local conn = socket and socket.reused and table.remove(self.spare) or new(self)
-  stock:has(attempt, conn)
-  conn.pool = self
-  if socket and socket.reused then
-    stock.kept = math.max(0, stock.kept - 1)
-    take(conn, socket)
-    return conn
-  end
-  conn.stage = at or "connecting"
-  if not socket then
-    conn:refuse(why, permanent)
-    return conn
-  end
-  stock.kept = 0
-  conn:attach(socket)
-  conn:greet(started)
   return conn
 end
 
--- The connection if it is ready; when the task's own time was up that is raised.
+-- The connection, or why it is lost. Raises when it is the task's own time that is up. (No function that waits has the
+-- connection in a local variable: LuaJIT's collector takes the one of an earlier call, in a slot that is not written
+-- yet, for one that is in use.)
 local function outcome(conn, record)
   if not conn.lost then return conn end
   local err = record and record:overdue(conn.stage)
@@ -142,90 +158,72 @@ local function outcome(conn, record)
 end
 
 --- A connection that is ready, for the caller alone until `release`.
----@return redio.Pull? conn
+---@param client redio.Client
+---@return redio.CallerConnection? conn
 ---@return table? err
-function Pool:acquire()
-  if self.closed then return nil, closed_error(self) end
-  local record, stock = task.current(), self.stock
+function Pool:acquire(client)
+  if client.closed then return nil, refusals.closed(self.settings) end
+  local record, places, settings = task.current(), self._places, self.settings
   if record then task.check_cancelled() end
-  local delay = stock.kept == 0 and self.hooks.delay() or 0
-  if delay > 0 then task.sleep(delay) end
-  local seconds = self.settings.pool_timeout or math.huge
-  local attempt = stock:place(self, seconds)
-  if self.closed then
-    if attempt then stock:has(attempt, nil) end
-    return nil, closed_error(self)
+  if places.kept == 0 then self:_pause() end
+  local attempt = places:take(client, settings.pool_timeout or math.huge, settings.connect_timeout)
+  if client.closed then
+    if attempt then places:settle(attempt, nil) end
+    return nil, refusals.closed(settings)
   end
-  if not attempt then return nil, full_error(self, seconds) end
-  return outcome(open(self, record, attempt), record)
+  if not attempt then return nil, refusals.full(settings, settings.pool_timeout) end
+  return outcome(open(self, client, record, attempt), record)
+end
+
+-- Keeps the distance between attempts to connect.
+function Pool:_pause()
+  local delay = self.home.backoff:delay()
+  if delay > 0 then task.sleep(delay) end
 end
 
 -- receivers -----------------------------------------------------------------------------------------------
 
---- How many connections receivers and monitors have.
-function Pool:count_receivers()
-  return self.stock:count_receivers()
-end
-
 local function new_receiver(self, extra)
-  local receiving, client_lost = self.stock.receiving, self.hooks.on_lost
-  local conn = pull.new(self.settings, self.transport, {
+  local home, places = self.home, self._places
+  return connect(self, {
     receiver = true,
     lines = extra.lines,
-    on_connect = self.hooks.on_connect,
     on_push = extra.on_push,
     after_read = extra.after_read,
     on_lost = function(lost, err)
-      receiving[lost] = nil
-      client_lost(lost)
+      places:leave_receiver(lost)
+      home:lost(lost)
       extra.on_lost(lost, err)
     end,
   })
-  conn.pool = self
-  return conn
 end
 
-local function open_receiver(self, extra, record, attempt)
-  local started, receiving = self.transport.now(), self.stock.receiving
-  local conn = new_receiver(self, extra)
-  conn.stage = "connecting"
-  if record then record.conn = conn end
-  local ok, socket, why, permanent, at = pcall(self.transport.open, self.settings, self.stock.new_options,
-    patience(self, record))
-  if record then record.conn = nil end
-  receiving[attempt] = nil
-  if not ok then cannot_wait(self) end
-  conn.stage = at or conn.stage
-  if not socket then
-    conn:refuse(why, permanent)
-  else
-    receiving[conn] = true
-    conn:attach(socket)
-    conn:greet(started)
-  end
-  return conn
-end
-
---- A connection for what comes unasked, ready. It is always a new one, and counts apart from the others.
+--- A new connection for a receiver or a monitor, ready. It counts apart from the others.
+---@param client redio.Client
 ---@param extra table {lines=, on_push(conn, ...), after_read(), on_lost(conn, err)}
----@return redio.Pull? conn
+---@return redio.CallerConnection? conn
 ---@return table? err
-function Pool:receive(extra)
-  if self.closed then return nil, closed_error(self) end
-  local record = task.current()
+function Pool:receive(client, extra)
+  if client.closed then return nil, refusals.closed(self.settings) end
+  local record, places = task.current(), self._places
   if record then task.check_cancelled() end
-  local delay = self.hooks.delay()
-  if delay > 0 then task.sleep(delay) end
-  local attempt = self.stock:place_to_receive(patience(self, record))
-  if not attempt then return nil, pool.receivers_error(self.settings) end
-  return outcome(open_receiver(self, extra, record, attempt), record)
+  self:_pause()
+  local attempt = places:take_receiver(limit_of(self, record))
+  if not attempt then return nil, refusals.too_many_receivers(self.settings) end
+  local started, conn = self.transport.now(), new_receiver(self, extra)
+  conn.stage, conn.client = "connecting", client
+  local ok, socket, why, permanent, at = open_socket(self, record, conn, places.new_options)
+  places:settle_receiver(attempt, ok and socket and conn)
+  if not ok then cannot_wait(self) end
+  greet(conn, started, socket, why, permanent, at)
+  return outcome(conn, record)
 end
 
 -- giving back ---------------------------------------------------------------------------------------------
 
--- Connections that were greeted by a function which no second request has come with are of no use to others: a program
--- that makes such a function for each request would fill the host's pool with them. So few of them are kept, and not
--- long, for the rest of their request.
+-- A program that makes a new on_connect for each request makes connections that no second request can use, and would
+-- fill the host's pool with them. So until a second request has come with the same function, few sockets are kept, and
+-- not for long.
 local BRIEF, BRIEFS = 1, 16
 local briefs, briefs_since = 0, 0
 
@@ -237,53 +235,70 @@ local function seconds_to_keep(self)
   return briefs <= BRIEFS and BRIEF or nil
 end
 
---- Gives a connection back; one whose session is not as it was in the beginning is closed.
----@param clean boolean?
-function Pool:release(conn, clean)
+--- Takes a connection back: its socket goes to the host's pool. Unless its session is clean, it is closed.
+---@param conn redio.CallerConnection
+---@param is_clean boolean?
+function Pool:release(conn, is_clean)
   if conn.lost then return end
-  if conn.hooks.receiver then return conn:close() end
-  local seconds = clean and not self.closed and conn.ready and seconds_to_keep(self)
+  local places, spare, seconds = self._places, self._spare, nil
+  if is_clean and not conn.client.closed and conn.ready then
+    seconds = seconds_to_keep(self)
+  end
   local socket = seconds and conn:detach()
   if not socket then return conn:close() end
-  local stock, spare = self.stock, self.spare
-  stock:forget(conn)
-  conn.pool, conn.held = nil, nil
+  places:leave(conn)
+  conn.client, conn.guarded = nil, false
   if not socket:keep(seconds) then return end
-  stock.kept = stock.kept + 1
+  places.kept = places.kept + 1
   if #spare < self.settings.max_connections then spare[#spare + 1] = conn end
 end
 
---- Nothing waits where a handle is closed: what it has left is not undone, and the connection closed.
-function Pool.restore()
-  return false
+--- Takes a connection back with a session that is not clean, and closes it: nothing can wait here until the session is
+--- undone.
+---@param conn redio.CallerConnection
+function Pool:restore(conn)
+  self:release(conn, false)
 end
 
---- The request that holds a connection closes it when it ends; a holder that is collected before, with its socket.
+--- Notes that the connection has a holder. The host closes the socket when the holder is collected, or the request
+--- has ended.
+---@param conn redio.CallerConnection
 function Pool.guard(_, conn)
-  conn.held = true
+  conn.guarded = true
   return { held = { conn = conn } }
 end
 
---- Connections are made when they are needed.
-function Pool.warm() end
+-- all of them ---------------------------------------------------------------------------------------------
 
---- From now on none of those that are idle is used.
+--- The idle connections are not used any more.
 function Pool:close_idle()
-  self.stock:start_anew()
+  self._places:start_anew()
 end
 
---- Calls `fn` with each connection that it has given out, or, with `all`, that any pool of the same stock has.
----@param all boolean?
-function Pool:each(fn, all)
-  self.stock:each(function(conn)
-    if all or conn.pool == self then fn(conn) end
-  end)
+--- Calls `fn` with each connection of the client, or of all clients; those of receivers included.
+---@param fn fun(conn: redio.CallerConnection)
+---@param client redio.Client?
+function Pool:each(fn, client)
+  for _, conn in ipairs(self._places:list(true)) do
+    if not client or conn.client == client then fn(conn) end
+  end
 end
 
---- No new work from now on; those that wait for a place are told.
-function Pool:stop()
-  self.closed = true
-  self.stock:dismiss(self)
+--- Chains in flight on the client's connections, without those of receivers.
+---@param client redio.Client
+---@return integer
+function Pool:in_flight(client)
+  local count = 0
+  for _, conn in ipairs(self._places:list()) do
+    if conn.client == client then count = count + (conn:load()) end
+  end
+  return count
+end
+
+--- Ends the client's waits for a place.
+---@param client redio.Client closed already
+function Pool:stop(client)
+  self._places:dismiss(client)
 end
 
 return M

@@ -2,1153 +2,1161 @@
 ---@meta _
 -- Made by tools/annotations.lua from the table of commands and from Redis 7.0.15. Not to be edited, nor required.
 
----A value for Redis: tables stand for lists and pairs where the command wants these, and for JSON elsewhere.
+--- A value for Redis: tables stand for lists and pairs where the command wants these, and for JSON elsewhere.
 ---@alias redio.Value string|number|boolean|table
 
 ---@class redio.Handle
----A container for Access List Control commands. `ACL` Since 6.0.0.
+--- A container for Access List Control commands. `ACL` Since 6.0.0.
 ---@field acl fun(self: redio.Handle, subcommand: redio.Value, ...: redio.Value): redio.Handle
----List the ACL categories or the commands inside a category. `ACL CAT [categoryname]` Since 6.0.0. O(1) since the
----categories and commands are a fixed set. Result: a list of strings.
+--- List the ACL categories or the commands inside a category. `ACL CAT [categoryname]` Since 6.0.0. O(1) since the
+--- categories and commands are a fixed set. Result: a list of strings.
 ---@field acl_cat fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Remove the specified ACL users and the associated rules. `ACL DELUSER username [username ...]` Since 6.0.0. O(1)
----amortized time considering the typical user.
+--- Remove the specified ACL users and the associated rules. `ACL DELUSER username [username ...]` Since 6.0.0. O(1)
+--- amortized time considering the typical user.
 ---@field acl_deluser fun(self: redio.Handle, username: redio.Value, ...: redio.Value): redio.Handle
----Returns whether the user can execute the given command without executing the command. `ACL DRYRUN username command
----[arg [arg ...]]` Since 7.0.0. O(1). Result: a string.
+--- Returns whether the user can execute the given command without executing the command. `ACL DRYRUN username command
+--- [arg [arg ...]]` Since 7.0.0. O(1). Result: a string.
 ---@field acl_dryrun fun(self: redio.Handle, username: redio.Value, command: redio.Value, ...: redio.Value): redio.Handle
----Generate a pseudorandom secure password to use for ACL users. `ACL GENPASS [bits]` Since 6.0.0. O(1). Result: a
----string.
+--- Generate a pseudorandom secure password to use for ACL users. `ACL GENPASS [bits]` Since 6.0.0. O(1). Result: a
+--- string.
 ---@field acl_genpass fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Get the rules for a specific ACL user. `ACL GETUSER username` Since 6.0.0. O(N). Where N is the number of password,
----command and pattern rules that the user has.
+--- Get the rules for a specific ACL user. `ACL GETUSER username` Since 6.0.0. O(N). Where N is the number of
+--- password, command and pattern rules that the user has.
 ---@field acl_getuser fun(self: redio.Handle, username: redio.Value): redio.Handle
----Show helpful text about the different subcommands. `ACL HELP` Since 6.0.0. O(1). Result: a list of strings.
+--- Show helpful text about the different subcommands. `ACL HELP` Since 6.0.0. O(1). Result: a list of strings.
 ---@field acl_help fun(self: redio.Handle): redio.Handle
----List the current ACL rules in ACL config file format. `ACL LIST` Since 6.0.0. O(N). Where N is the number of
----configured users. Result: a list of strings.
+--- List the current ACL rules in ACL config file format. `ACL LIST` Since 6.0.0. O(N). Where N is the number of
+--- configured users. Result: a list of strings.
 ---@field acl_list fun(self: redio.Handle): redio.Handle
----Reload the ACLs from the configured ACL file. `ACL LOAD` Since 6.0.0. O(N). Where N is the number of configured
----users. Result: none.
+--- Reload the ACLs from the configured ACL file. `ACL LOAD` Since 6.0.0. O(N). Where N is the number of configured
+--- users. Result: none.
 ---@field acl_load fun(self: redio.Handle): redio.Handle
----List latest events denied because of ACLs in place. `ACL LOG [count|RESET]` Since 6.0.0. O(N) with N being the
----number of entries shown.
+--- List latest events denied because of ACLs in place. `ACL LOG [count|RESET]` Since 6.0.0. O(N) with N being the
+--- number of entries shown.
 ---@field acl_log fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Save the current ACL rules in the configured ACL file. `ACL SAVE` Since 6.0.0. O(N). Where N is the number of
----configured users. Result: none.
+--- Save the current ACL rules in the configured ACL file. `ACL SAVE` Since 6.0.0. O(N). Where N is the number of
+--- configured users. Result: none.
 ---@field acl_save fun(self: redio.Handle): redio.Handle
----Modify or create the rules for a specific ACL user. `ACL SETUSER username [rule [rule ...]]` Since 6.0.0. O(N).
----Where N is the number of rules provided. Result: none.
+--- Modify or create the rules for a specific ACL user. `ACL SETUSER username [rule [rule ...]]` Since 6.0.0. O(N).
+--- Where N is the number of rules provided. Result: none.
 ---@field acl_setuser fun(self: redio.Handle, username: redio.Value, ...: redio.Value): redio.Handle
----List the username of all the configured ACL rules. `ACL USERS` Since 6.0.0. O(N). Where N is the number of
----configured users. Result: a list of strings.
+--- List the username of all the configured ACL rules. `ACL USERS` Since 6.0.0. O(N). Where N is the number of
+--- configured users. Result: a list of strings.
 ---@field acl_users fun(self: redio.Handle): redio.Handle
----Return the name of the user associated to the current connection. `ACL WHOAMI` Since 6.0.0. O(1). Result: a string.
+--- Return the name of the user associated to the current connection. `ACL WHOAMI` Since 6.0.0. O(1). Result: a
+--- string.
 ---@field acl_whoami fun(self: redio.Handle): redio.Handle
----Append a value to a key. `APPEND key value` Since 2.0.0. O(1). The amortized time complexity is O(1) assuming the
----appended value is small and the already present value is of any size, since the dynamic string library used by
----Redis will double the free space available on every reallocation.
+--- Append a value to a key. `APPEND key value` Since 2.0.0. O(1). The amortized time complexity is O(1) assuming the
+--- appended value is small and the already present value is of any size, since the dynamic string library used by
+--- Redis will double the free space available on every reallocation.
 ---@field append fun(self: redio.Handle, key: redio.Value, value: redio.Value): redio.Handle
----Sent by cluster clients after an -ASK redirect. `ASKING` Since 3.0.0. O(1). Result: none.
+--- Sent by cluster clients after an -ASK redirect. `ASKING` Since 3.0.0. O(1). Result: none.
 ---@field asking fun(self: redio.Handle): redio.Handle
----Authenticate to the server. `AUTH [username] password` Since 1.0.0. O(N) where N is the number of passwords defined
----for the user. Result: none.
+--- Authenticate to the server. `AUTH [username] password` Since 1.0.0. O(N) where N is the number of passwords
+--- defined for the user. Result: none.
 ---@field auth fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Asynchronously rewrite the append-only file. `BGREWRITEAOF` Since 1.0.0. O(1). Result: a string.
+--- Asynchronously rewrite the append-only file. `BGREWRITEAOF` Since 1.0.0. O(1). Result: a string.
 ---@field bgrewriteaof fun(self: redio.Handle): redio.Handle
----Asynchronously save the dataset to disk. `BGSAVE [SCHEDULE]` Since 1.0.0. O(1). Result: a string.
+--- Asynchronously save the dataset to disk. `BGSAVE [SCHEDULE]` Since 1.0.0. O(1). Result: a string.
 ---@field bgsave fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Count set bits in a string. `BITCOUNT key [start end [BYTE|BIT]]` Since 2.6.0. O(N).
+--- Count set bits in a string. `BITCOUNT key [start end [BYTE|BIT]]` Since 2.6.0. O(N).
 ---@field bitcount fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Perform arbitrary bitfield integer operations on strings. `BITFIELD key [GET encoding offset|[OVERFLOW
----<WRAP|SAT|FAIL>] <SET encoding offset value|INCRBY encoding offset increment> [GET encoding offset|[OVERFLOW
----<WRAP|SAT|FAIL>] <SET encoding offset value|INCRBY encoding offset increment> ...]]` Since 3.2.0. O(1) for each
----subcommand specified.
+--- Perform arbitrary bitfield integer operations on strings. `BITFIELD key [GET encoding offset|[OVERFLOW
+--- <WRAP|SAT|FAIL>] <SET encoding offset value|INCRBY encoding offset increment> [GET encoding offset|[OVERFLOW
+--- <WRAP|SAT|FAIL>] <SET encoding offset value|INCRBY encoding offset increment> ...]]` Since 3.2.0. O(1) for each
+--- subcommand specified.
 ---@field bitfield fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Perform arbitrary bitfield integer operations on strings. Read-only variant of BITFIELD. `BITFIELD_RO key [GET
----encoding offset [GET encoding offset ...]]` Since 6.0.0. O(1) for each subcommand specified.
+--- Perform arbitrary bitfield integer operations on strings. Read-only variant of BITFIELD. `BITFIELD_RO key [GET
+--- encoding offset [GET encoding offset ...]]` Since 6.0.0. O(1) for each subcommand specified.
 ---@field bitfield_ro fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Perform bitwise operations between strings. `BITOP operation destkey key [key ...]` Since 2.6.0. O(N).
+--- Perform bitwise operations between strings. `BITOP operation destkey key [key ...]` Since 2.6.0. O(N).
 ---@field bitop fun(self: redio.Handle, operation: redio.Value, destkey: redio.Value, key: redio.Value, ...: redio.Value): redio.Handle
----Find first bit set or clear in a string. `BITPOS key bit [start [end [BYTE|BIT]]]` Since 2.8.7. O(N).
+--- Find first bit set or clear in a string. `BITPOS key bit [start [end [BYTE|BIT]]]` Since 2.8.7. O(N).
 ---@field bitpos fun(self: redio.Handle, key: redio.Value, bit: redio.Value, ...: redio.Value): redio.Handle
----Pop an element from a list, push it to another list and return it; or block until one is available. `BLMOVE source
----destination <LEFT|RIGHT> <LEFT|RIGHT> timeout` Since 6.2.0. O(1).
+--- Pop an element from a list, push it to another list and return it; or block until one is available. `BLMOVE source
+--- destination <LEFT|RIGHT> <LEFT|RIGHT> timeout` Since 6.2.0. O(1).
 ---@field blmove fun(self: redio.Handle, source: redio.Value, destination: redio.Value, ...: redio.Value): redio.Handle
----Pop elements from a list, or block until one is available. `BLMPOP timeout numkeys key [key ...] <LEFT|RIGHT>
----[COUNT count]` Since 7.0.0. O(N+M) where N is the number of provided keys and M is the number of elements returned.
+--- Pop elements from a list, or block until one is available. `BLMPOP timeout numkeys key [key ...] <LEFT|RIGHT>
+--- [COUNT count]` Since 7.0.0. O(N+M) where N is the number of provided keys and M is the number of elements
+--- returned.
 ---@field blmpop fun(self: redio.Handle, timeout: redio.Value, numkeys: redio.Value, ...: redio.Value): redio.Handle
----Remove and get the first element in a list, or block until one is available. `BLPOP key [key ...] timeout` Since
----2.0.0. O(N) where N is the number of provided keys.
+--- Remove and get the first element in a list, or block until one is available. `BLPOP key [key ...] timeout` Since
+--- 2.0.0. O(N) where N is the number of provided keys.
 ---@field blpop fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Remove and get the last element in a list, or block until one is available. `BRPOP key [key ...] timeout` Since
----2.0.0. O(N) where N is the number of provided keys.
+--- Remove and get the last element in a list, or block until one is available. `BRPOP key [key ...] timeout` Since
+--- 2.0.0. O(N) where N is the number of provided keys.
 ---@field brpop fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Pop an element from a list, push it to another list and return it; or block until one is available. `BRPOPLPUSH
----source destination timeout` Deprecated; instead: `BLMOVE` with the `RIGHT` and `LEFT` arguments. Since 2.2.0. O(1).
+--- Pop an element from a list, push it to another list and return it; or block until one is available. `BRPOPLPUSH
+--- source destination timeout` Deprecated; instead: `BLMOVE` with the `RIGHT` and `LEFT` arguments. Since 2.2.0.
+--- O(1).
 ---@field brpoplpush fun(self: redio.Handle, source: redio.Value, destination: redio.Value, timeout: redio.Value): redio.Handle
----Remove and return members with scores in a sorted set or block until one is available. `BZMPOP timeout numkeys key
----[key ...] <MIN|MAX> [COUNT count]` Since 7.0.0. O(K) + O(M*log(N)) where K is the number of provided keys, N being
----the number of elements in the sorted set, and M being the number of elements popped.
+--- Remove and return members with scores in a sorted set or block until one is available. `BZMPOP timeout numkeys key
+--- [key ...] <MIN|MAX> [COUNT count]` Since 7.0.0. O(K) + O(M*log(N)) where K is the number of provided keys, N being
+--- the number of elements in the sorted set, and M being the number of elements popped.
 ---@field bzmpop fun(self: redio.Handle, timeout: redio.Value, numkeys: redio.Value, ...: redio.Value): redio.Handle
----Remove and return the member with the highest score from one or more sorted sets, or block until one is available.
----`BZPOPMAX key [key ...] timeout` Since 5.0.0. O(log(N)) with N being the number of elements in the sorted set.
+--- Remove and return the member with the highest score from one or more sorted sets, or block until one is available.
+--- `BZPOPMAX key [key ...] timeout` Since 5.0.0. O(log(N)) with N being the number of elements in the sorted set.
 ---@field bzpopmax fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Remove and return the member with the lowest score from one or more sorted sets, or block until one is available.
----`BZPOPMIN key [key ...] timeout` Since 5.0.0. O(log(N)) with N being the number of elements in the sorted set.
+--- Remove and return the member with the lowest score from one or more sorted sets, or block until one is available.
+--- `BZPOPMIN key [key ...] timeout` Since 5.0.0. O(log(N)) with N being the number of elements in the sorted set.
 ---@field bzpopmin fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----A container for client connection commands. `CLIENT` Since 2.4.0.
+--- A container for client connection commands. `CLIENT` Since 2.4.0.
 ---@field client fun(self: redio.Handle, subcommand: redio.Value, ...: redio.Value): redio.Handle
----Instruct the server about tracking or not keys in the next request. `CLIENT CACHING <YES|NO>` Since 6.0.0. O(1).
----Result: none.
+--- Instruct the server about tracking or not keys in the next request. `CLIENT CACHING <YES|NO>` Since 6.0.0. O(1).
+--- Result: none.
 ---@field client_caching fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`CLIENT CAPA` Result: none.
+--- `CLIENT CAPA` Result: none.
 ---@field client_capa fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Get the current connection name. `CLIENT GETNAME` Since 2.6.9. O(1). Result: a string.
+--- Get the current connection name. `CLIENT GETNAME` Since 2.6.9. O(1). Result: a string.
 ---@field client_getname fun(self: redio.Handle): redio.Handle
----Get tracking notifications redirection client ID if any. `CLIENT GETREDIR` Since 6.0.0. O(1).
+--- Get tracking notifications redirection client ID if any. `CLIENT GETREDIR` Since 6.0.0. O(1).
 ---@field client_getredir fun(self: redio.Handle): redio.Handle
----Show helpful text about the different subcommands. `CLIENT HELP` Since 5.0.0. O(1). Result: a list of strings.
+--- Show helpful text about the different subcommands. `CLIENT HELP` Since 5.0.0. O(1). Result: a list of strings.
 ---@field client_help fun(self: redio.Handle): redio.Handle
----Returns the client ID for the current connection. `CLIENT ID` Since 5.0.0. O(1).
+--- Returns the client ID for the current connection. `CLIENT ID` Since 5.0.0. O(1).
 ---@field client_id fun(self: redio.Handle): redio.Handle
----Returns information about the current client connection. `CLIENT INFO` Since 6.2.0. O(1). Result: a string.
+--- Returns information about the current client connection. `CLIENT INFO` Since 6.2.0. O(1). Result: a string.
 ---@field client_info fun(self: redio.Handle): redio.Handle
----Kill the connection of a client. `CLIENT KILL <ip:port|<[ID client-id]|[TYPE
----<NORMAL|MASTER|SLAVE|REPLICA|PUBSUB>]|[USER username]|[ADDR ip:port]|[LADDR ip:port]|[SKIPME yes/no]> [<[ID
----client-id]|[TYPE <NORMAL|MASTER|SLAVE|REPLICA|PUBSUB>]|[USER username]|[ADDR ip:port]|[LADDR ip:port]|[SKIPME
----yes/no]> ...]>` Since 2.4.0. O(N) where N is the number of client connections.
+--- Kill the connection of a client. `CLIENT KILL <ip:port|<[ID client-id]|[TYPE
+--- <NORMAL|MASTER|SLAVE|REPLICA|PUBSUB>]|[USER username]|[ADDR ip:port]|[LADDR ip:port]|[SKIPME yes/no]> [<[ID
+--- client-id]|[TYPE <NORMAL|MASTER|SLAVE|REPLICA|PUBSUB>]|[USER username]|[ADDR ip:port]|[LADDR ip:port]|[SKIPME
+--- yes/no]> ...]>` Since 2.4.0. O(N) where N is the number of client connections.
 ---@field client_kill fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Get the list of client connections. `CLIENT LIST [TYPE <NORMAL|MASTER|REPLICA|PUBSUB>] [ID client-id [client-id
----...]]` Since 2.4.0. O(N) where N is the number of client connections. Result: a string.
+--- Get the list of client connections. `CLIENT LIST [TYPE <NORMAL|MASTER|REPLICA|PUBSUB>] [ID client-id [client-id
+--- ...]]` Since 2.4.0. O(N) where N is the number of client connections. Result: a string.
 ---@field client_list fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Set client eviction mode for the current connection. `CLIENT NO-EVICT <ON|OFF>` Since 7.0.0. O(1). Result: none.
+--- Set client eviction mode for the current connection. `CLIENT NO-EVICT <ON|OFF>` Since 7.0.0. O(1). Result: none.
 ---@field client_no_evict fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`CLIENT NO-TOUCH` Result: none.
+--- `CLIENT NO-TOUCH` Result: none.
 ---@field client_no_touch fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Stop processing commands from clients for some time. `CLIENT PAUSE timeout [WRITE|ALL]` Since 2.9.50. O(1). Result:
----none.
+--- Stop processing commands from clients for some time. `CLIENT PAUSE timeout [WRITE|ALL]` Since 2.9.50. O(1).
+--- Result: none.
 ---@field client_pause fun(self: redio.Handle, timeout: redio.Value, ...: redio.Value): redio.Handle
----Instruct the server whether to reply to commands. `CLIENT REPLY <ON|OFF|SKIP>` Since 3.2.0. O(1). Result: none.
+--- Instruct the server whether to reply to commands. `CLIENT REPLY <ON|OFF|SKIP>` Since 3.2.0. O(1). Result: none.
 ---@field client_reply fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`CLIENT SETINFO` Result: none.
+--- `CLIENT SETINFO` Result: none.
 ---@field client_setinfo fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Set the current connection name. `CLIENT SETNAME connection-name` Since 2.6.9. O(1). Result: none.
+--- Set the current connection name. `CLIENT SETNAME connection-name` Since 2.6.9. O(1). Result: none.
 ---@field client_setname fun(self: redio.Handle, connection_name: redio.Value): redio.Handle
----Enable or disable server assisted client side caching support. `CLIENT TRACKING <ON|OFF> [REDIRECT client-id]
----[PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]` Since 6.0.0. O(1). Some options may
----introduce additional complexity. Result: none.
+--- Enable or disable server assisted client side caching support. `CLIENT TRACKING <ON|OFF> [REDIRECT client-id]
+--- [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]` Since 6.0.0. O(1). Some options may
+--- introduce additional complexity. Result: none.
 ---@field client_tracking fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Return information about server assisted client side caching for the current connection. `CLIENT TRACKINGINFO`
----Since 6.2.0. O(1).
+--- Return information about server assisted client side caching for the current connection. `CLIENT TRACKINGINFO`
+--- Since 6.2.0. O(1).
 ---@field client_trackinginfo fun(self: redio.Handle): redio.Handle
----Unblock a client blocked in a blocking command from a different connection. `CLIENT UNBLOCK client-id
----[TIMEOUT|ERROR]` Since 5.0.0. O(log N) where N is the number of client connections. Result: a boolean.
+--- Unblock a client blocked in a blocking command from a different connection. `CLIENT UNBLOCK client-id
+--- [TIMEOUT|ERROR]` Since 5.0.0. O(log N) where N is the number of client connections. Result: a boolean.
 ---@field client_unblock fun(self: redio.Handle, client_id: redio.Value, ...: redio.Value): redio.Handle
----Resume processing of clients that were paused. `CLIENT UNPAUSE` Since 6.2.0. O(N) Where N is the number of paused
----clients. Result: none.
+--- Resume processing of clients that were paused. `CLIENT UNPAUSE` Since 6.2.0. O(N) Where N is the number of paused
+--- clients. Result: none.
 ---@field client_unpause fun(self: redio.Handle): redio.Handle
----A container for cluster commands. `CLUSTER` Since 3.0.0.
+--- A container for cluster commands. `CLUSTER` Since 3.0.0.
 ---@field cluster fun(self: redio.Handle, subcommand: redio.Value, ...: redio.Value): redio.Handle
----Assign new hash slots to receiving node. `CLUSTER ADDSLOTS slot [slot ...]` Since 3.0.0. O(N) where N is the total
----number of hash slot arguments. Result: none.
+--- Assign new hash slots to receiving node. `CLUSTER ADDSLOTS slot [slot ...]` Since 3.0.0. O(N) where N is the total
+--- number of hash slot arguments. Result: none.
 ---@field cluster_addslots fun(self: redio.Handle, slot: redio.Value, ...: redio.Value): redio.Handle
----Assign new hash slots to receiving node. `CLUSTER ADDSLOTSRANGE start-slot end-slot [start-slot end-slot ...]`
----Since 7.0.0. O(N) where N is the total number of the slots between the start slot and end slot arguments. Result:
----none.
+--- Assign new hash slots to receiving node. `CLUSTER ADDSLOTSRANGE start-slot end-slot [start-slot end-slot ...]`
+--- Since 7.0.0. O(N) where N is the total number of the slots between the start slot and end slot arguments. Result:
+--- none.
 ---@field cluster_addslotsrange fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Advance the cluster config epoch. `CLUSTER BUMPEPOCH` Since 3.0.0. O(1). Result: a string.
+--- Advance the cluster config epoch. `CLUSTER BUMPEPOCH` Since 3.0.0. O(1). Result: a string.
 ---@field cluster_bumpepoch fun(self: redio.Handle): redio.Handle
----Return the number of failure reports active for a given node. `CLUSTER COUNT-FAILURE-REPORTS node-id` Since 3.0.0.
----O(N) where N is the number of failure reports.
+--- Return the number of failure reports active for a given node. `CLUSTER COUNT-FAILURE-REPORTS node-id` Since 3.0.0.
+--- O(N) where N is the number of failure reports.
 ---@field cluster_count_failure_reports fun(self: redio.Handle, node_id: redio.Value): redio.Handle
----Return the number of local keys in the specified hash slot. `CLUSTER COUNTKEYSINSLOT slot` Since 3.0.0. O(1).
+--- Return the number of local keys in the specified hash slot. `CLUSTER COUNTKEYSINSLOT slot` Since 3.0.0. O(1).
 ---@field cluster_countkeysinslot fun(self: redio.Handle, slot: redio.Value): redio.Handle
----Set hash slots as unbound in receiving node. `CLUSTER DELSLOTS slot [slot ...]` Since 3.0.0. O(N) where N is the
----total number of hash slot arguments. Result: none.
+--- Set hash slots as unbound in receiving node. `CLUSTER DELSLOTS slot [slot ...]` Since 3.0.0. O(N) where N is the
+--- total number of hash slot arguments. Result: none.
 ---@field cluster_delslots fun(self: redio.Handle, slot: redio.Value, ...: redio.Value): redio.Handle
----Set hash slots as unbound in receiving node. `CLUSTER DELSLOTSRANGE start-slot end-slot [start-slot end-slot ...]`
----Since 7.0.0. O(N) where N is the total number of the slots between the start slot and end slot arguments. Result:
----none.
+--- Set hash slots as unbound in receiving node. `CLUSTER DELSLOTSRANGE start-slot end-slot [start-slot end-slot ...]`
+--- Since 7.0.0. O(N) where N is the total number of the slots between the start slot and end slot arguments. Result:
+--- none.
 ---@field cluster_delslotsrange fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Forces a replica to perform a manual failover of its master. `CLUSTER FAILOVER [FORCE|TAKEOVER]` Since 3.0.0. O(1).
----Result: none.
+--- Forces a replica to perform a manual failover of its master. `CLUSTER FAILOVER [FORCE|TAKEOVER]` Since 3.0.0.
+--- O(1). Result: none.
 ---@field cluster_failover fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Delete a node's own slots information. `CLUSTER FLUSHSLOTS` Since 3.0.0. O(1). Result: none.
+--- Delete a node's own slots information. `CLUSTER FLUSHSLOTS` Since 3.0.0. O(1). Result: none.
 ---@field cluster_flushslots fun(self: redio.Handle): redio.Handle
----Remove a node from the nodes table. `CLUSTER FORGET node-id` Since 3.0.0. O(1). Result: none.
+--- Remove a node from the nodes table. `CLUSTER FORGET node-id` Since 3.0.0. O(1). Result: none.
 ---@field cluster_forget fun(self: redio.Handle, node_id: redio.Value): redio.Handle
----Return local key names in the specified hash slot. `CLUSTER GETKEYSINSLOT slot count` Since 3.0.0. O(log(N)) where
----N is the number of requested keys. Result: a list of strings.
+--- Return local key names in the specified hash slot. `CLUSTER GETKEYSINSLOT slot count` Since 3.0.0. O(log(N)) where
+--- N is the number of requested keys. Result: a list of strings.
 ---@field cluster_getkeysinslot fun(self: redio.Handle, slot: redio.Value, count: redio.Value): redio.Handle
----Show helpful text about the different subcommands. `CLUSTER HELP` Since 5.0.0. O(1). Result: a list of strings.
+--- Show helpful text about the different subcommands. `CLUSTER HELP` Since 5.0.0. O(1). Result: a list of strings.
 ---@field cluster_help fun(self: redio.Handle): redio.Handle
----Provides info about Redis Cluster node state. `CLUSTER INFO` Since 3.0.0. O(1). Result: a string.
+--- Provides info about Redis Cluster node state. `CLUSTER INFO` Since 3.0.0. O(1). Result: a string.
 ---@field cluster_info fun(self: redio.Handle): redio.Handle
----Returns the hash slot of the specified key. `CLUSTER KEYSLOT key` Since 3.0.0. O(N) where N is the number of bytes
----in the key.
+--- Returns the hash slot of the specified key. `CLUSTER KEYSLOT key` Since 3.0.0. O(N) where N is the number of bytes
+--- in the key.
 ---@field cluster_keyslot fun(self: redio.Handle, key: redio.Value): redio.Handle
----Returns a list of all TCP links to and from peer nodes in cluster. `CLUSTER LINKS` Since 7.0.0. O(N) where N is the
----total number of Cluster nodes.
+--- Returns a list of all TCP links to and from peer nodes in cluster. `CLUSTER LINKS` Since 7.0.0. O(N) where N is
+--- the total number of Cluster nodes.
 ---@field cluster_links fun(self: redio.Handle): redio.Handle
----Force a node cluster to handshake with another node. `CLUSTER MEET ip port [cluster_bus_port]` Since 3.0.0. O(1).
----Result: none.
+--- Force a node cluster to handshake with another node. `CLUSTER MEET ip port [cluster_bus_port]` Since 3.0.0. O(1).
+--- Result: none.
 ---@field cluster_meet fun(self: redio.Handle, ip: redio.Value, port: redio.Value, ...: redio.Value): redio.Handle
----Return the node id. `CLUSTER MYID` Since 3.0.0. O(1). Result: a string.
+--- Return the node id. `CLUSTER MYID` Since 3.0.0. O(1). Result: a string.
 ---@field cluster_myid fun(self: redio.Handle): redio.Handle
----`CLUSTER MYSHARDID` Result: a string.
+--- `CLUSTER MYSHARDID` Result: a string.
 ---@field cluster_myshardid fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Get Cluster config for the node. `CLUSTER NODES` Since 3.0.0. O(N) where N is the total number of Cluster nodes.
----Result: a string.
+--- Get Cluster config for the node. `CLUSTER NODES` Since 3.0.0. O(N) where N is the total number of Cluster nodes.
+--- Result: a string.
 ---@field cluster_nodes fun(self: redio.Handle): redio.Handle
----List replica nodes of the specified master node. `CLUSTER REPLICAS node-id` Since 5.0.0. O(1). Result: a list of
----strings.
+--- List replica nodes of the specified master node. `CLUSTER REPLICAS node-id` Since 5.0.0. O(1). Result: a list of
+--- strings.
 ---@field cluster_replicas fun(self: redio.Handle, node_id: redio.Value): redio.Handle
----Reconfigure a node as a replica of the specified master node. `CLUSTER REPLICATE node-id` Since 3.0.0. O(1).
----Result: none.
+--- Reconfigure a node as a replica of the specified master node. `CLUSTER REPLICATE node-id` Since 3.0.0. O(1).
+--- Result: none.
 ---@field cluster_replicate fun(self: redio.Handle, node_id: redio.Value): redio.Handle
----Reset a Redis Cluster node. `CLUSTER RESET [HARD|SOFT]` Since 3.0.0. O(N) where N is the number of known nodes. The
----command may execute a FLUSHALL as a side effect. Result: none.
+--- Reset a Redis Cluster node. `CLUSTER RESET [HARD|SOFT]` Since 3.0.0. O(N) where N is the number of known nodes.
+--- The command may execute a FLUSHALL as a side effect. Result: none.
 ---@field cluster_reset fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Forces the node to save cluster state on disk. `CLUSTER SAVECONFIG` Since 3.0.0. O(1). Result: none.
+--- Forces the node to save cluster state on disk. `CLUSTER SAVECONFIG` Since 3.0.0. O(1). Result: none.
 ---@field cluster_saveconfig fun(self: redio.Handle): redio.Handle
----Set the configuration epoch in a new node. `CLUSTER SET-CONFIG-EPOCH config-epoch` Since 3.0.0. O(1). Result: none.
+--- Set the configuration epoch in a new node. `CLUSTER SET-CONFIG-EPOCH config-epoch` Since 3.0.0. O(1). Result:
+--- none.
 ---@field cluster_set_config_epoch fun(self: redio.Handle, config_epoch: redio.Value): redio.Handle
----Bind a hash slot to a specific node. `CLUSTER SETSLOT slot <IMPORTING node-id|MIGRATING node-id|NODE
----node-id|STABLE>` Since 3.0.0. O(1). Result: none.
+--- Bind a hash slot to a specific node. `CLUSTER SETSLOT slot <IMPORTING node-id|MIGRATING node-id|NODE
+--- node-id|STABLE>` Since 3.0.0. O(1). Result: none.
 ---@field cluster_setslot fun(self: redio.Handle, slot: redio.Value, ...: redio.Value): redio.Handle
----Get array of cluster slots to node mappings. `CLUSTER SHARDS` Since 7.0.0. O(N) where N is the total number of
----cluster nodes.
+--- Get array of cluster slots to node mappings. `CLUSTER SHARDS` Since 7.0.0. O(N) where N is the total number of
+--- cluster nodes.
 ---@field cluster_shards fun(self: redio.Handle): redio.Handle
----List replica nodes of the specified master node. `CLUSTER SLAVES node-id` Deprecated; instead: `CLUSTER REPLICAS`.
----Since 3.0.0. O(1). Result: a list of strings.
+--- List replica nodes of the specified master node. `CLUSTER SLAVES node-id` Deprecated; instead: `CLUSTER REPLICAS`.
+--- Since 3.0.0. O(1). Result: a list of strings.
 ---@field cluster_slaves fun(self: redio.Handle, node_id: redio.Value): redio.Handle
----`CLUSTER SLOT-STATS`
+--- `CLUSTER SLOT-STATS`
 ---@field cluster_slot_stats fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Get array of Cluster slot to node mappings. `CLUSTER SLOTS` Deprecated; instead: `CLUSTER SHARDS`. Since 3.0.0.
----O(N) where N is the total number of Cluster nodes.
+--- Get array of Cluster slot to node mappings. `CLUSTER SLOTS` Deprecated; instead: `CLUSTER SHARDS`. Since 3.0.0.
+--- O(N) where N is the total number of Cluster nodes.
 ---@field cluster_slots fun(self: redio.Handle): redio.Handle
----Get array of Redis command details. `COMMAND` Since 2.8.13.
+--- Get array of Redis command details. `COMMAND` Since 2.8.13.
 ---@field command fun(self: redio.Handle, subcommand: redio.Value, ...: redio.Value): redio.Handle
----Get total number of Redis commands. `COMMAND COUNT` Since 2.8.13. O(1).
+--- Get total number of Redis commands. `COMMAND COUNT` Since 2.8.13. O(1).
 ---@field command_count fun(self: redio.Handle): redio.Handle
----Get array of specific Redis command documentation. `COMMAND DOCS [command-name [command-name ...]]` Since 7.0.0.
----O(N) where N is the number of commands to look up.
+--- Get array of specific Redis command documentation. `COMMAND DOCS [command-name [command-name ...]]` Since 7.0.0.
+--- O(N) where N is the number of commands to look up.
 ---@field command_docs fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Extract keys given a full Redis command. `COMMAND GETKEYS` Since 2.8.13. O(N) where N is the number of arguments to
----the command. Result: a list of strings.
+--- Extract keys given a full Redis command. `COMMAND GETKEYS` Since 2.8.13. O(N) where N is the number of arguments
+--- to the command. Result: a list of strings.
 ---@field command_getkeys fun(self: redio.Handle): redio.Handle
----Extract keys and access flags given a full Redis command. `COMMAND GETKEYSANDFLAGS` Since 7.0.0. O(N) where N is
----the number of arguments to the command. Result: a string.
+--- Extract keys and access flags given a full Redis command. `COMMAND GETKEYSANDFLAGS` Since 7.0.0. O(N) where N is
+--- the number of arguments to the command. Result: a string.
 ---@field command_getkeysandflags fun(self: redio.Handle): redio.Handle
----Show helpful text about the different subcommands. `COMMAND HELP` Since 5.0.0. O(1). Result: a list of strings.
+--- Show helpful text about the different subcommands. `COMMAND HELP` Since 5.0.0. O(1). Result: a list of strings.
 ---@field command_help fun(self: redio.Handle): redio.Handle
----Get array of specific Redis command details, or all when no argument is given. `COMMAND INFO [command-name
----[command-name ...]]` Since 2.8.13. O(N) where N is the number of commands to look up.
+--- Get array of specific Redis command details, or all when no argument is given. `COMMAND INFO [command-name
+--- [command-name ...]]` Since 2.8.13. O(N) where N is the number of commands to look up.
 ---@field command_info fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Get an array of Redis command names. `COMMAND LIST [FILTERBY <MODULE module-name|ACLCAT category|PATTERN pattern>]`
----Since 7.0.0. O(N) where N is the total number of Redis commands. Result: a list of strings.
+--- Get an array of Redis command names. `COMMAND LIST [FILTERBY <MODULE module-name|ACLCAT category|PATTERN
+--- pattern>]` Since 7.0.0. O(N) where N is the total number of Redis commands. Result: a list of strings.
 ---@field command_list fun(self: redio.Handle, ...: redio.Value): redio.Handle
----A container for server configuration commands. `CONFIG` Since 2.0.0.
+--- A container for server configuration commands. `CONFIG` Since 2.0.0.
 ---@field config fun(self: redio.Handle, subcommand: redio.Value, ...: redio.Value): redio.Handle
----Get the values of configuration parameters. `CONFIG GET parameter [parameter ...]` Since 2.0.0. O(N) when N is the
----number of configuration parameters provided.
+--- Get the values of configuration parameters. `CONFIG GET parameter [parameter ...]` Since 2.0.0. O(N) when N is the
+--- number of configuration parameters provided.
 ---@field config_get fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Show helpful text about the different subcommands. `CONFIG HELP` Since 5.0.0. O(1). Result: a list of strings.
+--- Show helpful text about the different subcommands. `CONFIG HELP` Since 5.0.0. O(1). Result: a list of strings.
 ---@field config_help fun(self: redio.Handle): redio.Handle
----Reset the stats returned by INFO. `CONFIG RESETSTAT` Since 2.0.0. O(1). Result: none.
+--- Reset the stats returned by INFO. `CONFIG RESETSTAT` Since 2.0.0. O(1). Result: none.
 ---@field config_resetstat fun(self: redio.Handle): redio.Handle
----Rewrite the configuration file with the in memory configuration. `CONFIG REWRITE` Since 2.8.0. O(1). Result: none.
+--- Rewrite the configuration file with the in memory configuration. `CONFIG REWRITE` Since 2.8.0. O(1). Result: none.
 ---@field config_rewrite fun(self: redio.Handle): redio.Handle
----Set configuration parameters to the given values. `CONFIG SET parameter value [parameter value ...]` Since 2.0.0.
----O(N) when N is the number of configuration parameters provided. Result: none.
+--- Set configuration parameters to the given values. `CONFIG SET parameter value [parameter value ...]` Since 2.0.0.
+--- O(N) when N is the number of configuration parameters provided. Result: none.
 ---@field config_set fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Copy a key. `COPY source destination [DB destination-db] [REPLACE]` Since 6.2.0. O(N) worst case for collections,
----where N is the number of nested items. O(1) for string values. Result: a boolean.
+--- Copy a key. `COPY source destination [DB destination-db] [REPLACE]` Since 6.2.0. O(N) worst case for collections,
+--- where N is the number of nested items. O(1) for string values. Result: a boolean.
 ---@field copy fun(self: redio.Handle, source: redio.Value, destination: redio.Value, ...: redio.Value): redio.Handle
----Return the number of keys in the selected database. `DBSIZE` Since 1.0.0. O(1).
+--- Return the number of keys in the selected database. `DBSIZE` Since 1.0.0. O(1).
 ---@field dbsize fun(self: redio.Handle): redio.Handle
----A container for debugging commands. `DEBUG` Since 1.0.0. Depends on subcommand.
+--- A container for debugging commands. `DEBUG` Since 1.0.0. Depends on subcommand.
 ---@field debug fun(self: redio.Handle): redio.Handle
----Decrement the integer value of a key by one. `DECR key` Since 1.0.0. O(1).
+--- Decrement the integer value of a key by one. `DECR key` Since 1.0.0. O(1).
 ---@field decr fun(self: redio.Handle, key: redio.Value): redio.Handle
----Decrement the integer value of a key by the given number. `DECRBY key decrement` Since 1.0.0. O(1).
+--- Decrement the integer value of a key by the given number. `DECRBY key decrement` Since 1.0.0. O(1).
 ---@field decrby fun(self: redio.Handle, key: redio.Value, decrement: redio.Value): redio.Handle
----Delete a key. `DEL key [key ...]` Since 1.0.0. O(N) where N is the number of keys that will be removed. When a key
----to remove holds a value other than a string, the individual complexity for this key is O(M) where M is the number
----of elements in the list, set, sorted set or hash. Removing a single key that holds a string value is O(1).
+--- Delete a key. `DEL key [key ...]` Since 1.0.0. O(N) where N is the number of keys that will be removed. When a key
+--- to remove holds a value other than a string, the individual complexity for this key is O(M) where M is the number
+--- of elements in the list, set, sorted set or hash. Removing a single key that holds a string value is O(1).
 ---@field del fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Delete a key. `DEL key [key ...]` Since 1.0.0. O(N) where N is the number of keys that will be removed. When a key
----to remove holds a value other than a string, the individual complexity for this key is O(M) where M is the number
----of elements in the list, set, sorted set or hash. Removing a single key that holds a string value is O(1).
+--- Delete a key. `DEL key [key ...]` Since 1.0.0. O(N) where N is the number of keys that will be removed. When a key
+--- to remove holds a value other than a string, the individual complexity for this key is O(M) where M is the number
+--- of elements in the list, set, sorted set or hash. Removing a single key that holds a string value is O(1).
 ---@field delete fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Discard all commands issued after MULTI. `DISCARD` Since 2.0.0. O(N), when N is the number of queued commands.
----Result: none.
+--- Discard all commands issued after MULTI. `DISCARD` Since 2.0.0. O(N), when N is the number of queued commands.
+--- Result: none.
 ---@field discard fun(self: redio.Handle): redio.Handle
----Return a serialized version of the value stored at the specified key. `DUMP key` Since 2.6.0. O(1) to access the
----key and additional O(N*M) to serialize it, where N is the number of Redis objects composing the value and M their
----average size. For small string values the time complexity is thus O(1)+O(1*M) where M is small, so simply O(1).
----Result: a string.
+--- Return a serialized version of the value stored at the specified key. `DUMP key` Since 2.6.0. O(1) to access the
+--- key and additional O(N*M) to serialize it, where N is the number of Redis objects composing the value and M their
+--- average size. For small string values the time complexity is thus O(1)+O(1*M) where M is small, so simply O(1).
+--- Result: a string.
 ---@field dump fun(self: redio.Handle, key: redio.Value): redio.Handle
----Echo the given string. `ECHO message` Since 1.0.0. O(1).
+--- Echo the given string. `ECHO message` Since 1.0.0. O(1).
 ---@field echo fun(self: redio.Handle, message: redio.Value): redio.Handle
----Execute a Lua script server side. `EVAL script numkeys [key [key ...]] [arg [arg ...]]` Since 2.6.0. Depends on the
----script that is executed.
+--- Execute a Lua script server side. `EVAL script numkeys [key [key ...]] [arg [arg ...]]` Since 2.6.0. Depends on
+--- the script that is executed.
 ---@field eval fun(self: redio.Handle, script: redio.Value, numkeys: redio.Value, ...: redio.Value): redio.Handle
----Execute a Lua script server side. `EVALSHA sha1 numkeys [key [key ...]] [arg [arg ...]]` Since 2.6.0. Depends on
----the script that is executed.
+--- Execute a Lua script server side. `EVALSHA sha1 numkeys [key [key ...]] [arg [arg ...]]` Since 2.6.0. Depends on
+--- the script that is executed.
 ---@field evalsha fun(self: redio.Handle, sha1: redio.Value, numkeys: redio.Value, ...: redio.Value): redio.Handle
----Execute a read-only Lua script server side. `EVALSHA_RO sha1 numkeys [key [key ...]] [arg [arg ...]]` Since 7.0.0.
----Depends on the script that is executed.
+--- Execute a read-only Lua script server side. `EVALSHA_RO sha1 numkeys [key [key ...]] [arg [arg ...]]` Since 7.0.0.
+--- Depends on the script that is executed.
 ---@field evalsha_ro fun(self: redio.Handle, sha1: redio.Value, numkeys: redio.Value, ...: redio.Value): redio.Handle
----Execute a read-only Lua script server side. `EVAL_RO script numkeys [key [key ...]] [arg [arg ...]]` Since 7.0.0.
----Depends on the script that is executed.
+--- Execute a read-only Lua script server side. `EVAL_RO script numkeys [key [key ...]] [arg [arg ...]]` Since 7.0.0.
+--- Depends on the script that is executed.
 ---@field eval_ro fun(self: redio.Handle, script: redio.Value, numkeys: redio.Value, ...: redio.Value): redio.Handle
----Execute all commands issued after MULTI. `EXEC` Since 1.2.0. Depends on commands in the transaction.
+--- Execute all commands issued after MULTI. `EXEC` Since 1.2.0. Depends on commands in the transaction.
 ---@field exec fun(self: redio.Handle): redio.Handle
----Determine if a key exists. `EXISTS key [key ...]` Since 1.0.0. O(N) where N is the number of keys to check.
+--- Determine if a key exists. `EXISTS key [key ...]` Since 1.0.0. O(N) where N is the number of keys to check.
 ---@field exists fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Set a key's time to live in seconds. `EXPIRE key seconds [NX|XX|GT|LT]` Since 1.0.0. O(1). Result: a boolean.
+--- Set a key's time to live in seconds. `EXPIRE key seconds [NX|XX|GT|LT]` Since 1.0.0. O(1). Result: a boolean.
 ---@field expire fun(self: redio.Handle, key: redio.Value, seconds: redio.Value, ...: redio.Value): redio.Handle
----Set the expiration for a key as a UNIX timestamp. `EXPIREAT key unix-time-seconds [NX|XX|GT|LT]` Since 1.2.0. O(1).
----Result: a boolean.
+--- Set the expiration for a key as a UNIX timestamp. `EXPIREAT key unix-time-seconds [NX|XX|GT|LT]` Since 1.2.0.
+--- O(1). Result: a boolean.
 ---@field expireat fun(self: redio.Handle, key: redio.Value, unix_time_seconds: redio.Value, ...: redio.Value): redio.Handle
----Get the expiration Unix timestamp for a key. `EXPIRETIME key` Since 7.0.0. O(1).
+--- Get the expiration Unix timestamp for a key. `EXPIRETIME key` Since 7.0.0. O(1).
 ---@field expiretime fun(self: redio.Handle, key: redio.Value): redio.Handle
----Start a coordinated failover between this server and one of its replicas. `FAILOVER [TO host port [FORCE]] [ABORT]
----[TIMEOUT milliseconds]` Since 6.2.0. O(1). Result: none.
+--- Start a coordinated failover between this server and one of its replicas. `FAILOVER [TO host port [FORCE]] [ABORT]
+--- [TIMEOUT milliseconds]` Since 6.2.0. O(1). Result: none.
 ---@field failover fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Invoke a function. `FCALL function numkeys [key [key ...]] [arg [arg ...]]` Since 7.0.0. Depends on the function
----that is executed.
+--- Invoke a function. `FCALL function numkeys [key [key ...]] [arg [arg ...]]` Since 7.0.0. Depends on the function
+--- that is executed.
 ---@field fcall fun(self: redio.Handle, function_: redio.Value, numkeys: redio.Value, ...: redio.Value): redio.Handle
----Invoke a read-only function. `FCALL_RO function numkeys [key [key ...]] [arg [arg ...]]` Since 7.0.0. Depends on
----the function that is executed.
+--- Invoke a read-only function. `FCALL_RO function numkeys [key [key ...]] [arg [arg ...]]` Since 7.0.0. Depends on
+--- the function that is executed.
 ---@field fcall_ro fun(self: redio.Handle, function_: redio.Value, numkeys: redio.Value, ...: redio.Value): redio.Handle
----Remove all keys from all databases. `FLUSHALL [ASYNC|SYNC]` Since 1.0.0. O(N) where N is the total number of keys
----in all databases. Result: none.
+--- Remove all keys from all databases. `FLUSHALL [ASYNC|SYNC]` Since 1.0.0. O(N) where N is the total number of keys
+--- in all databases. Result: none.
 ---@field flushall fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Remove all keys from the current database. `FLUSHDB [ASYNC|SYNC]` Since 1.0.0. O(N) where N is the number of keys
----in the selected database. Result: none.
+--- Remove all keys from the current database. `FLUSHDB [ASYNC|SYNC]` Since 1.0.0. O(N) where N is the number of keys
+--- in the selected database. Result: none.
 ---@field flushdb fun(self: redio.Handle, ...: redio.Value): redio.Handle
----A container for function commands. `FUNCTION` Since 7.0.0.
+--- A container for function commands. `FUNCTION` Since 7.0.0.
 ---@field function fun(self: redio.Handle, subcommand: redio.Value, ...: redio.Value): redio.Handle
----Delete a function by name. `FUNCTION DELETE library-name` Since 7.0.0. O(1). Result: none.
+--- Delete a function by name. `FUNCTION DELETE library-name` Since 7.0.0. O(1). Result: none.
 ---@field function_delete fun(self: redio.Handle, library_name: redio.Value): redio.Handle
----Dump all functions into a serialized binary payload. `FUNCTION DUMP` Since 7.0.0. O(N) where N is the number of
----functions. Result: a string.
+--- Dump all functions into a serialized binary payload. `FUNCTION DUMP` Since 7.0.0. O(N) where N is the number of
+--- functions. Result: a string.
 ---@field function_dump fun(self: redio.Handle): redio.Handle
----Deleting all functions. `FUNCTION FLUSH [ASYNC|SYNC]` Since 7.0.0. O(N) where N is the number of functions deleted.
----Result: none.
+--- Deleting all functions. `FUNCTION FLUSH [ASYNC|SYNC]` Since 7.0.0. O(N) where N is the number of functions
+--- deleted. Result: none.
 ---@field function_flush fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Show helpful text about the different subcommands. `FUNCTION HELP` Since 7.0.0. O(1). Result: a list of strings.
+--- Show helpful text about the different subcommands. `FUNCTION HELP` Since 7.0.0. O(1). Result: a list of strings.
 ---@field function_help fun(self: redio.Handle): redio.Handle
----Kill the function currently in execution. `FUNCTION KILL` Since 7.0.0. O(1). Result: none.
+--- Kill the function currently in execution. `FUNCTION KILL` Since 7.0.0. O(1). Result: none.
 ---@field function_kill fun(self: redio.Handle): redio.Handle
----List information about all the functions. `FUNCTION LIST [LIBRARYNAME library-name-pattern] [WITHCODE]` Since
----7.0.0. O(N) where N is the number of functions.
+--- List information about all the functions. `FUNCTION LIST [LIBRARYNAME library-name-pattern] [WITHCODE]` Since
+--- 7.0.0. O(N) where N is the number of functions.
 ---@field function_list fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Create a function with the given arguments (name, code, description). `FUNCTION LOAD [REPLACE] function-code` Since
----7.0.0. O(1) (considering compilation time is redundant). Result: a string.
+--- Create a function with the given arguments (name, code, description). `FUNCTION LOAD [REPLACE] function-code`
+--- Since 7.0.0. O(1) (considering compilation time is redundant). Result: a string.
 ---@field function_load fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Restore all the functions on the given payload. `FUNCTION RESTORE serialized-value [FLUSH|APPEND|REPLACE]` Since
----7.0.0. O(N) where N is the number of functions on the payload. Result: none.
+--- Restore all the functions on the given payload. `FUNCTION RESTORE serialized-value [FLUSH|APPEND|REPLACE]` Since
+--- 7.0.0. O(N) where N is the number of functions on the payload. Result: none.
 ---@field function_restore fun(self: redio.Handle, serialized_value: redio.Value, ...: redio.Value): redio.Handle
----Return information about the function currently running (name, description, duration). `FUNCTION STATS` Since
----7.0.0. O(1).
+--- Return information about the function currently running (name, description, duration). `FUNCTION STATS` Since
+--- 7.0.0. O(1).
 ---@field function_stats fun(self: redio.Handle): redio.Handle
----Add one or more geospatial items in the geospatial index represented using a sorted set. `GEOADD key [NX|XX] [CH]
----longitude latitude member [longitude latitude member ...]` Since 3.2.0. O(log(N)) for each item added, where N is
----the number of elements in the sorted set.
+--- Add one or more geospatial items in the geospatial index represented using a sorted set. `GEOADD key [NX|XX] [CH]
+--- longitude latitude member [longitude latitude member ...]` Since 3.2.0. O(log(N)) for each item added, where N is
+--- the number of elements in the sorted set.
 ---@field geoadd fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Returns the distance between two members of a geospatial index. `GEODIST key member1 member2 [M|KM|FT|MI]` Since
----3.2.0. O(log(N)).
+--- Returns the distance between two members of a geospatial index. `GEODIST key member1 member2 [M|KM|FT|MI]` Since
+--- 3.2.0. O(log(N)).
 ---@field geodist fun(self: redio.Handle, key: redio.Value, member1: redio.Value, member2: redio.Value, ...: redio.Value): redio.Handle
----Returns members of a geospatial index as standard geohash strings. `GEOHASH key member [member ...]` Since 3.2.0.
----O(log(N)) for each member requested, where N is the number of elements in the sorted set. Result: a list of
----strings.
+--- Returns members of a geospatial index as standard geohash strings. `GEOHASH key member [member ...]` Since 3.2.0.
+--- O(log(N)) for each member requested, where N is the number of elements in the sorted set. Result: a list of
+--- strings.
 ---@field geohash fun(self: redio.Handle, key: redio.Value, member: redio.Value, ...: redio.Value): redio.Handle
----Returns longitude and latitude of members of a geospatial index. `GEOPOS key member [member ...]` Since 3.2.0. O(N)
----where N is the number of members requested.
+--- Returns longitude and latitude of members of a geospatial index. `GEOPOS key member [member ...]` Since 3.2.0.
+--- O(N) where N is the number of members requested.
 ---@field geopos fun(self: redio.Handle, key: redio.Value, member: redio.Value, ...: redio.Value): redio.Handle
----Query a sorted set representing a geospatial index to fetch members matching a given maximum distance from a point.
----`GEORADIUS key longitude latitude radius <M|KM|FT|MI> [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]]
----[ASC|DESC] [STORE key] [STOREDIST key]` Deprecated; instead: `GEOSEARCH` and `GEOSEARCHSTORE` with the `BYRADIUS`
----argument. Since 3.2.0. O(N+log(M)) where N is the number of elements inside the bounding box of the circular area
----delimited by center and radius and M is the number of items inside the index.
+--- Query a sorted set representing a geospatial index to fetch members matching a given maximum distance from a
+--- point. `GEORADIUS key longitude latitude radius <M|KM|FT|MI> [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]]
+--- [ASC|DESC] [STORE key] [STOREDIST key]` Deprecated; instead: `GEOSEARCH` and `GEOSEARCHSTORE` with the `BYRADIUS`
+--- argument. Since 3.2.0. O(N+log(M)) where N is the number of elements inside the bounding box of the circular area
+--- delimited by center and radius and M is the number of items inside the index.
 ---@field georadius fun(self: redio.Handle, key: redio.Value, longitude: redio.Value, latitude: redio.Value, radius: redio.Value, ...: redio.Value): redio.Handle
----Query a sorted set representing a geospatial index to fetch members matching a given maximum distance from a
----member. `GEORADIUSBYMEMBER key member radius <M|KM|FT|MI> [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]]
----[ASC|DESC] [STORE key] [STOREDIST key]` Deprecated; instead: `GEOSEARCH` and `GEOSEARCHSTORE` with the `BYRADIUS`
----and `FROMMEMBER` arguments. Since 3.2.0. O(N+log(M)) where N is the number of elements inside the bounding box of
----the circular area delimited by center and radius and M is the number of items inside the index.
+--- Query a sorted set representing a geospatial index to fetch members matching a given maximum distance from a
+--- member. `GEORADIUSBYMEMBER key member radius <M|KM|FT|MI> [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]]
+--- [ASC|DESC] [STORE key] [STOREDIST key]` Deprecated; instead: `GEOSEARCH` and `GEOSEARCHSTORE` with the `BYRADIUS`
+--- and `FROMMEMBER` arguments. Since 3.2.0. O(N+log(M)) where N is the number of elements inside the bounding box of
+--- the circular area delimited by center and radius and M is the number of items inside the index.
 ---@field georadiusbymember fun(self: redio.Handle, key: redio.Value, member: redio.Value, radius: redio.Value, ...: redio.Value): redio.Handle
----A read-only variant for GEORADIUSBYMEMBER. `GEORADIUSBYMEMBER_RO key member radius <M|KM|FT|MI> [WITHCOORD]
----[WITHDIST] [WITHHASH] [COUNT count [ANY]] [ASC|DESC]` Deprecated; instead: `GEOSEARCH` with the `BYRADIUS` and
----`FROMMEMBER` arguments. Since 3.2.10. O(N+log(M)) where N is the number of elements inside the bounding box of the
----circular area delimited by center and radius and M is the number of items inside the index.
+--- A read-only variant for GEORADIUSBYMEMBER. `GEORADIUSBYMEMBER_RO key member radius <M|KM|FT|MI> [WITHCOORD]
+--- [WITHDIST] [WITHHASH] [COUNT count [ANY]] [ASC|DESC]` Deprecated; instead: `GEOSEARCH` with the `BYRADIUS` and
+--- `FROMMEMBER` arguments. Since 3.2.10. O(N+log(M)) where N is the number of elements inside the bounding box of the
+--- circular area delimited by center and radius and M is the number of items inside the index.
 ---@field georadiusbymember_ro fun(self: redio.Handle, key: redio.Value, member: redio.Value, radius: redio.Value, ...: redio.Value): redio.Handle
----A read-only variant for GEORADIUS. `GEORADIUS_RO key longitude latitude radius <M|KM|FT|MI> [WITHCOORD] [WITHDIST]
----[WITHHASH] [COUNT count [ANY]] [ASC|DESC]` Deprecated; instead: `GEOSEARCH` with the `BYRADIUS` argument. Since
----3.2.10. O(N+log(M)) where N is the number of elements inside the bounding box of the circular area delimited by
----center and radius and M is the number of items inside the index.
+--- A read-only variant for GEORADIUS. `GEORADIUS_RO key longitude latitude radius <M|KM|FT|MI> [WITHCOORD] [WITHDIST]
+--- [WITHHASH] [COUNT count [ANY]] [ASC|DESC]` Deprecated; instead: `GEOSEARCH` with the `BYRADIUS` argument. Since
+--- 3.2.10. O(N+log(M)) where N is the number of elements inside the bounding box of the circular area delimited by
+--- center and radius and M is the number of items inside the index.
 ---@field georadius_ro fun(self: redio.Handle, key: redio.Value, longitude: redio.Value, latitude: redio.Value, radius: redio.Value, ...: redio.Value): redio.Handle
----Query a sorted set representing a geospatial index to fetch members inside an area of a box or a circle. `GEOSEARCH
----key <FROMMEMBER member|FROMLONLAT longitude latitude> <BYRADIUS radius <M|KM|FT|MI>|BYBOX width height
----<M|KM|FT|MI>> [ASC|DESC] [COUNT count [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH]` Since 6.2.0. O(N+log(M)) where N is
----the number of elements in the grid-aligned bounding box area around the shape provided as the filter and M is the
----number of items inside the shape.
+--- Query a sorted set representing a geospatial index to fetch members inside an area of a box or a circle.
+--- `GEOSEARCH key <FROMMEMBER member|FROMLONLAT longitude latitude> <BYRADIUS radius <M|KM|FT|MI>|BYBOX width height
+--- <M|KM|FT|MI>> [ASC|DESC] [COUNT count [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH]` Since 6.2.0. O(N+log(M)) where N
+--- is the number of elements in the grid-aligned bounding box area around the shape provided as the filter and M is
+--- the number of items inside the shape.
 ---@field geosearch fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Query a sorted set representing a geospatial index to fetch members inside an area of a box or a circle, and store
----the result in another key. `GEOSEARCHSTORE destination source <FROMMEMBER member|FROMLONLAT longitude latitude>
----<BYRADIUS radius <M|KM|FT|MI>|BYBOX width height <M|KM|FT|MI>> [ASC|DESC] [COUNT count [ANY]] [STOREDIST]` Since
----6.2.0. O(N+log(M)) where N is the number of elements in the grid-aligned bounding box area around the shape
----provided as the filter and M is the number of items inside the shape.
+--- Query a sorted set representing a geospatial index to fetch members inside an area of a box or a circle, and store
+--- the result in another key. `GEOSEARCHSTORE destination source <FROMMEMBER member|FROMLONLAT longitude latitude>
+--- <BYRADIUS radius <M|KM|FT|MI>|BYBOX width height <M|KM|FT|MI>> [ASC|DESC] [COUNT count [ANY]] [STOREDIST]` Since
+--- 6.2.0. O(N+log(M)) where N is the number of elements in the grid-aligned bounding box area around the shape
+--- provided as the filter and M is the number of items inside the shape.
 ---@field geosearchstore fun(self: redio.Handle, destination: redio.Value, source: redio.Value, ...: redio.Value): redio.Handle
----Get the value of a key. `GET key` Since 1.0.0. O(1).
+--- Get the value of a key. `GET key` Since 1.0.0. O(1).
 ---@field get fun(self: redio.Handle, key: redio.Value): redio.Handle
----Returns the bit value at offset in the string value stored at key. `GETBIT key offset` Since 2.2.0. O(1).
+--- Returns the bit value at offset in the string value stored at key. `GETBIT key offset` Since 2.2.0. O(1).
 ---@field getbit fun(self: redio.Handle, key: redio.Value, offset: redio.Value): redio.Handle
----Get the value of a key and delete the key. `GETDEL key` Since 6.2.0. O(1).
+--- Get the value of a key and delete the key. `GETDEL key` Since 6.2.0. O(1).
 ---@field getdel fun(self: redio.Handle, key: redio.Value): redio.Handle
----Get the value of a key and optionally set its expiration. `GETEX key [EX seconds|PX milliseconds|EXAT
----unix-time-seconds|PXAT unix-time-milliseconds|PERSIST]` Since 6.2.0. O(1).
+--- Get the value of a key and optionally set its expiration. `GETEX key [EX seconds|PX milliseconds|EXAT
+--- unix-time-seconds|PXAT unix-time-milliseconds|PERSIST]` Since 6.2.0. O(1).
 ---@field getex fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Get a substring of the string stored at a key. `GETRANGE key start end` Since 2.4.0. O(N) where N is the length of
----the returned string. The complexity is ultimately determined by the returned length, but because creating a
----substring from an existing string is very cheap, it can be considered O(1) for small strings.
+--- Get a substring of the string stored at a key. `GETRANGE key start end` Since 2.4.0. O(N) where N is the length of
+--- the returned string. The complexity is ultimately determined by the returned length, but because creating a
+--- substring from an existing string is very cheap, it can be considered O(1) for small strings.
 ---@field getrange fun(self: redio.Handle, key: redio.Value, start: redio.Value, end_: redio.Value): redio.Handle
----Set the string value of a key and return its old value. `GETSET key value` Deprecated; instead: `SET` with the
----`!GET` argument. Since 1.0.0. O(1).
+--- Set the string value of a key and return its old value. `GETSET key value` Deprecated; instead: `SET` with the
+--- `!GET` argument. Since 1.0.0. O(1).
 ---@field getset fun(self: redio.Handle, key: redio.Value, value: redio.Value): redio.Handle
----Delete one or more hash fields. `HDEL key field [field ...]` Since 2.0.0. O(N) where N is the number of fields to
----be removed.
+--- Delete one or more hash fields. `HDEL key field [field ...]` Since 2.0.0. O(N) where N is the number of fields to
+--- be removed.
 ---@field hdel fun(self: redio.Handle, key: redio.Value, field: redio.Value, ...: redio.Value): redio.Handle
----Handshake with Redis. `HELLO [protover [AUTH username password] [SETNAME clientname]]` Since 6.0.0. O(1).
+--- Handshake with Redis. `HELLO [protover [AUTH username password] [SETNAME clientname]]` Since 6.0.0. O(1).
 ---@field hello fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Determine if a hash field exists. `HEXISTS key field` Since 2.0.0. O(1). Result: a boolean.
+--- Determine if a hash field exists. `HEXISTS key field` Since 2.0.0. O(1). Result: a boolean.
 ---@field hexists fun(self: redio.Handle, key: redio.Value, field: redio.Value): redio.Handle
----Get the value of a hash field. `HGET key field` Since 2.0.0. O(1).
+--- Get the value of a hash field. `HGET key field` Since 2.0.0. O(1).
 ---@field hget fun(self: redio.Handle, key: redio.Value, field: redio.Value, ...: redio.Value): redio.Handle
----Get all the fields and values in a hash. `HGETALL key` Since 2.0.0. O(N) where N is the size of the hash. Result: a
----table by field.
+--- Get all the fields and values in a hash. `HGETALL key` Since 2.0.0. O(N) where N is the size of the hash. Result:
+--- a table by field.
 ---@field hgetall fun(self: redio.Handle, key: redio.Value): redio.Handle
----Increment the integer value of a hash field by the given number. `HINCRBY key field increment` Since 2.0.0. O(1).
+--- Increment the integer value of a hash field by the given number. `HINCRBY key field increment` Since 2.0.0. O(1).
 ---@field hincrby fun(self: redio.Handle, key: redio.Value, field: redio.Value, increment: redio.Value): redio.Handle
----Increment the float value of a hash field by the given amount. `HINCRBYFLOAT key field increment` Since 2.6.0.
----O(1).
+--- Increment the float value of a hash field by the given amount. `HINCRBYFLOAT key field increment` Since 2.6.0.
+--- O(1).
 ---@field hincrbyfloat fun(self: redio.Handle, key: redio.Value, field: redio.Value, increment: redio.Value): redio.Handle
----Get all the fields in a hash. `HKEYS key` Since 2.0.0. O(N) where N is the size of the hash. Result: a list of
----strings.
+--- Get all the fields in a hash. `HKEYS key` Since 2.0.0. O(N) where N is the size of the hash. Result: a list of
+--- strings.
 ---@field hkeys fun(self: redio.Handle, key: redio.Value): redio.Handle
----Get the number of fields in a hash. `HLEN key` Since 2.0.0. O(1).
+--- Get the number of fields in a hash. `HLEN key` Since 2.0.0. O(1).
 ---@field hlen fun(self: redio.Handle, key: redio.Value): redio.Handle
----Get the values of all the given hash fields. `HMGET key field [field ...]` Since 2.0.0. O(N) where N is the number
----of fields being requested.
+--- Get the values of all the given hash fields. `HMGET key field [field ...]` Since 2.0.0. O(N) where N is the number
+--- of fields being requested.
 ---@field hmget fun(self: redio.Handle, key: redio.Value, field: redio.Value, ...: redio.Value): redio.Handle
----Set multiple hash fields to multiple values. `HMSET key field value [field value ...]` Deprecated; instead: `HSET`
----with multiple field-value pairs. Since 2.0.0. O(N) where N is the number of fields being set. Result: none.
+--- Set multiple hash fields to multiple values. `HMSET key field value [field value ...]` Deprecated; instead: `HSET`
+--- with multiple field-value pairs. Since 2.0.0. O(N) where N is the number of fields being set. Result: none.
 ---@field hmset fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Get one or multiple random fields from a hash. `HRANDFIELD key [count [WITHVALUES]]` Since 6.2.0. O(N) where N is
----the number of fields returned.
+--- Get one or multiple random fields from a hash. `HRANDFIELD key [count [WITHVALUES]]` Since 6.2.0. O(N) where N is
+--- the number of fields returned.
 ---@field hrandfield fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Incrementally iterate hash fields and associated values. `HSCAN key cursor [MATCH pattern] [COUNT count]` Since
----2.8.0. O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to return
----back to 0. N is the number of elements inside the collection.
+--- Incrementally iterate hash fields and associated values. `HSCAN key cursor [MATCH pattern] [COUNT count]` Since
+--- 2.8.0. O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to return
+--- back to 0. N is the number of elements inside the collection.
 ---@field hscan fun(self: redio.Handle, key: redio.Value, cursor: redio.Value, ...: redio.Value): redio.Handle
----Set the string value of a hash field. `HSET key field value [field value ...]` Since 2.0.0. O(1) for each
----field/value pair added, so O(N) to add N field/value pairs when the command is called with multiple field/value
----pairs.
+--- Set the string value of a hash field. `HSET key field value [field value ...]` Since 2.0.0. O(1) for each
+--- field/value pair added, so O(N) to add N field/value pairs when the command is called with multiple field/value
+--- pairs.
 ---@field hset fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Set the value of a hash field, only if the field does not exist. `HSETNX key field value` Since 2.0.0. O(1).
----Result: a boolean.
+--- Set the value of a hash field, only if the field does not exist. `HSETNX key field value` Since 2.0.0. O(1).
+--- Result: a boolean.
 ---@field hsetnx fun(self: redio.Handle, key: redio.Value, field: redio.Value, value: redio.Value): redio.Handle
----Get the length of the value of a hash field. `HSTRLEN key field` Since 3.2.0. O(1).
+--- Get the length of the value of a hash field. `HSTRLEN key field` Since 3.2.0. O(1).
 ---@field hstrlen fun(self: redio.Handle, key: redio.Value, field: redio.Value): redio.Handle
----Get all the values in a hash. `HVALS key` Since 2.0.0. O(N) where N is the size of the hash.
+--- Get all the values in a hash. `HVALS key` Since 2.0.0. O(N) where N is the size of the hash.
 ---@field hvals fun(self: redio.Handle, key: redio.Value): redio.Handle
----Increment the integer value of a key by one. `INCR key` Since 1.0.0. O(1).
+--- Increment the integer value of a key by one. `INCR key` Since 1.0.0. O(1).
 ---@field incr fun(self: redio.Handle, key: redio.Value): redio.Handle
----Increment the integer value of a key by the given amount. `INCRBY key increment` Since 1.0.0. O(1).
+--- Increment the integer value of a key by the given amount. `INCRBY key increment` Since 1.0.0. O(1).
 ---@field incrby fun(self: redio.Handle, key: redio.Value, increment: redio.Value): redio.Handle
----Increment the float value of a key by the given amount. `INCRBYFLOAT key increment` Since 2.6.0. O(1).
+--- Increment the float value of a key by the given amount. `INCRBYFLOAT key increment` Since 2.6.0. O(1).
 ---@field incrbyfloat fun(self: redio.Handle, key: redio.Value, increment: redio.Value): redio.Handle
----Get information and statistics about the server. `INFO [section [section ...]]` Since 1.0.0. O(1). Result: a
----string.
+--- Get information and statistics about the server. `INFO [section [section ...]]` Since 1.0.0. O(1). Result: a
+--- string.
 ---@field info fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Find all keys matching the given pattern. `KEYS pattern` Since 1.0.0. O(N) with N being the number of keys in the
----database, under the assumption that the key names in the database and the given pattern have limited length.
----Result: a list of strings.
+--- Find all keys matching the given pattern. `KEYS pattern` Since 1.0.0. O(N) with N being the number of keys in the
+--- database, under the assumption that the key names in the database and the given pattern have limited length.
+--- Result: a list of strings.
 ---@field keys fun(self: redio.Handle, pattern?: redio.Value): redio.Handle
----Get the UNIX time stamp of the last successful save to disk. `LASTSAVE` Since 1.0.0. O(1).
+--- Get the UNIX time stamp of the last successful save to disk. `LASTSAVE` Since 1.0.0. O(1).
 ---@field lastsave fun(self: redio.Handle): redio.Handle
----A container for latency diagnostics commands. `LATENCY` Since 2.8.13.
+--- A container for latency diagnostics commands. `LATENCY` Since 2.8.13.
 ---@field latency fun(self: redio.Handle, subcommand: redio.Value, ...: redio.Value): redio.Handle
----Return a human readable latency analysis report. `LATENCY DOCTOR` Since 2.8.13. O(1). Result: a string.
+--- Return a human readable latency analysis report. `LATENCY DOCTOR` Since 2.8.13. O(1). Result: a string.
 ---@field latency_doctor fun(self: redio.Handle): redio.Handle
----Return a latency graph for the event. `LATENCY GRAPH event` Since 2.8.13. O(1). Result: a string.
+--- Return a latency graph for the event. `LATENCY GRAPH event` Since 2.8.13. O(1). Result: a string.
 ---@field latency_graph fun(self: redio.Handle, event: redio.Value): redio.Handle
----Show helpful text about the different subcommands. `LATENCY HELP` Since 2.8.13. O(1). Result: a list of strings.
+--- Show helpful text about the different subcommands. `LATENCY HELP` Since 2.8.13. O(1). Result: a list of strings.
 ---@field latency_help fun(self: redio.Handle): redio.Handle
----Return the cumulative distribution of latencies of a subset of commands or all. `LATENCY HISTOGRAM [command
----[command ...]]` Since 7.0.0. O(N) where N is the number of commands with latency information being retrieved.
+--- Return the cumulative distribution of latencies of a subset of commands or all. `LATENCY HISTOGRAM [command
+--- [command ...]]` Since 7.0.0. O(N) where N is the number of commands with latency information being retrieved.
 ---@field latency_histogram fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Return timestamp-latency samples for the event. `LATENCY HISTORY event` Since 2.8.13. O(1). Result: a string.
+--- Return timestamp-latency samples for the event. `LATENCY HISTORY event` Since 2.8.13. O(1). Result: a string.
 ---@field latency_history fun(self: redio.Handle, event: redio.Value): redio.Handle
----Return the latest latency samples for all events. `LATENCY LATEST` Since 2.8.13. O(1). Result: a string.
+--- Return the latest latency samples for all events. `LATENCY LATEST` Since 2.8.13. O(1). Result: a string.
 ---@field latency_latest fun(self: redio.Handle): redio.Handle
----Reset latency data for one or more events. `LATENCY RESET [event [event ...]]` Since 2.8.13. O(1).
+--- Reset latency data for one or more events. `LATENCY RESET [event [event ...]]` Since 2.8.13. O(1).
 ---@field latency_reset fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Find longest common substring. `LCS key1 key2 [LEN] [IDX] [MINMATCHLEN len] [WITHMATCHLEN]` Since 7.0.0. O(N*M)
----where N and M are the lengths of s1 and s2, respectively.
+--- Find longest common substring. `LCS key1 key2 [LEN] [IDX] [MINMATCHLEN len] [WITHMATCHLEN]` Since 7.0.0. O(N*M)
+--- where N and M are the lengths of s1 and s2, respectively.
 ---@field lcs fun(self: redio.Handle, key1: redio.Value, key2: redio.Value, ...: redio.Value): redio.Handle
----Get an element from a list by its index. `LINDEX key index` Since 1.0.0. O(N) where N is the number of elements to
----traverse to get to the element at index. This makes asking for the first or the last element of the list O(1).
+--- Get an element from a list by its index. `LINDEX key index` Since 1.0.0. O(N) where N is the number of elements to
+--- traverse to get to the element at index. This makes asking for the first or the last element of the list O(1).
 ---@field lindex fun(self: redio.Handle, key: redio.Value, index: redio.Value): redio.Handle
----Insert an element before or after another element in a list. `LINSERT key <BEFORE|AFTER> pivot element` Since
----2.2.0. O(N) where N is the number of elements to traverse before seeing the value pivot. This means that inserting
----somewhere on the left end on the list (head) can be considered O(1) and inserting somewhere on the right end (tail)
----is O(N).
+--- Insert an element before or after another element in a list. `LINSERT key <BEFORE|AFTER> pivot element` Since
+--- 2.2.0. O(N) where N is the number of elements to traverse before seeing the value pivot. This means that inserting
+--- somewhere on the left end on the list (head) can be considered O(1) and inserting somewhere on the right end
+--- (tail) is O(N).
 ---@field linsert fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Get the length of a list. `LLEN key` Since 1.0.0. O(1).
+--- Get the length of a list. `LLEN key` Since 1.0.0. O(1).
 ---@field llen fun(self: redio.Handle, key: redio.Value): redio.Handle
----Pop an element from a list, push it to another list and return it. `LMOVE source destination <LEFT|RIGHT>
----<LEFT|RIGHT>` Since 6.2.0. O(1).
+--- Pop an element from a list, push it to another list and return it. `LMOVE source destination <LEFT|RIGHT>
+--- <LEFT|RIGHT>` Since 6.2.0. O(1).
 ---@field lmove fun(self: redio.Handle, source: redio.Value, destination: redio.Value, ...: redio.Value): redio.Handle
----Pop elements from a list. `LMPOP numkeys key [key ...] <LEFT|RIGHT> [COUNT count]` Since 7.0.0. O(N+M) where N is
----the number of provided keys and M is the number of elements returned.
+--- Pop elements from a list. `LMPOP numkeys key [key ...] <LEFT|RIGHT> [COUNT count]` Since 7.0.0. O(N+M) where N is
+--- the number of provided keys and M is the number of elements returned.
 ---@field lmpop fun(self: redio.Handle, numkeys: redio.Value, ...: redio.Value): redio.Handle
----Display some computer art and the Redis version. `LOLWUT [VERSION version]` Since 5.0.0. Result: a string.
+--- Display some computer art and the Redis version. `LOLWUT [VERSION version]` Since 5.0.0. Result: a string.
 ---@field lolwut fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Remove and get the first elements in a list. `LPOP key [count]` Since 1.0.0. O(N) where N is the number of elements
----returned.
+--- Remove and get the first elements in a list. `LPOP key [count]` Since 1.0.0. O(N) where N is the number of
+--- elements returned.
 ---@field lpop fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Return the index of matching elements on a list. `LPOS key element [RANK rank] [COUNT num-matches] [MAXLEN len]`
----Since 6.0.6. O(N) where N is the number of elements in the list, for the average case. When searching for elements
----near the head or the tail of the list, or when the MAXLEN option is provided, the command may run in constant time.
+--- Return the index of matching elements on a list. `LPOS key element [RANK rank] [COUNT num-matches] [MAXLEN len]`
+--- Since 6.0.6. O(N) where N is the number of elements in the list, for the average case. When searching for elements
+--- near the head or the tail of the list, or when the MAXLEN option is provided, the command may run in constant
+--- time.
 ---@field lpos fun(self: redio.Handle, key: redio.Value, element: redio.Value, ...: redio.Value): redio.Handle
----Prepend one or multiple elements to a list. `LPUSH key element [element ...]` Since 1.0.0. O(1) for each element
----added, so O(N) to add N elements when the command is called with multiple arguments.
+--- Prepend one or multiple elements to a list. `LPUSH key element [element ...]` Since 1.0.0. O(1) for each element
+--- added, so O(N) to add N elements when the command is called with multiple arguments.
 ---@field lpush fun(self: redio.Handle, key: redio.Value, element: redio.Value, ...: redio.Value): redio.Handle
----Prepend an element to a list, only if the list exists. `LPUSHX key element [element ...]` Since 2.2.0. O(1) for
----each element added, so O(N) to add N elements when the command is called with multiple arguments.
+--- Prepend an element to a list, only if the list exists. `LPUSHX key element [element ...]` Since 2.2.0. O(1) for
+--- each element added, so O(N) to add N elements when the command is called with multiple arguments.
 ---@field lpushx fun(self: redio.Handle, key: redio.Value, element: redio.Value, ...: redio.Value): redio.Handle
----Get a range of elements from a list. `LRANGE key start stop` Since 1.0.0. O(S+N) where S is the distance of start
----offset from HEAD for small lists, from nearest end (HEAD or TAIL) for large lists; and N is the number of elements
----in the specified range.
+--- Get a range of elements from a list. `LRANGE key start stop` Since 1.0.0. O(S+N) where S is the distance of start
+--- offset from HEAD for small lists, from nearest end (HEAD or TAIL) for large lists; and N is the number of elements
+--- in the specified range.
 ---@field lrange fun(self: redio.Handle, key: redio.Value, start: redio.Value, stop: redio.Value): redio.Handle
----Remove elements from a list. `LREM key count element` Since 1.0.0. O(N+M) where N is the length of the list and M
----is the number of elements removed.
+--- Remove elements from a list. `LREM key count element` Since 1.0.0. O(N+M) where N is the length of the list and M
+--- is the number of elements removed.
 ---@field lrem fun(self: redio.Handle, key: redio.Value, count: redio.Value, element: redio.Value): redio.Handle
----Set the value of an element in a list by its index. `LSET key index element` Since 1.0.0. O(N) where N is the
----length of the list. Setting either the first or the last element of the list is O(1). Result: none.
+--- Set the value of an element in a list by its index. `LSET key index element` Since 1.0.0. O(N) where N is the
+--- length of the list. Setting either the first or the last element of the list is O(1). Result: none.
 ---@field lset fun(self: redio.Handle, key: redio.Value, index: redio.Value, element: redio.Value): redio.Handle
----Trim a list to the specified range. `LTRIM key start stop` Since 1.0.0. O(N) where N is the number of elements to
----be removed by the operation. Result: none.
+--- Trim a list to the specified range. `LTRIM key start stop` Since 1.0.0. O(N) where N is the number of elements to
+--- be removed by the operation. Result: none.
 ---@field ltrim fun(self: redio.Handle, key: redio.Value, start: redio.Value, stop: redio.Value): redio.Handle
----A container for memory diagnostics commands. `MEMORY` Since 4.0.0.
+--- A container for memory diagnostics commands. `MEMORY` Since 4.0.0.
 ---@field memory fun(self: redio.Handle, subcommand: redio.Value, ...: redio.Value): redio.Handle
----Outputs memory problems report. `MEMORY DOCTOR` Since 4.0.0. O(1). Result: a string.
+--- Outputs memory problems report. `MEMORY DOCTOR` Since 4.0.0. O(1). Result: a string.
 ---@field memory_doctor fun(self: redio.Handle): redio.Handle
----Show helpful text about the different subcommands. `MEMORY HELP` Since 4.0.0. O(1). Result: a list of strings.
+--- Show helpful text about the different subcommands. `MEMORY HELP` Since 4.0.0. O(1). Result: a list of strings.
 ---@field memory_help fun(self: redio.Handle): redio.Handle
----Show allocator internal stats. `MEMORY MALLOC-STATS` Since 4.0.0. Depends on how much memory is allocated, could be
----slow. Result: a string.
+--- Show allocator internal stats. `MEMORY MALLOC-STATS` Since 4.0.0. Depends on how much memory is allocated, could
+--- be slow. Result: a string.
 ---@field memory_malloc_stats fun(self: redio.Handle): redio.Handle
----Ask the allocator to release memory. `MEMORY PURGE` Since 4.0.0. Depends on how much memory is allocated, could be
----slow. Result: none.
+--- Ask the allocator to release memory. `MEMORY PURGE` Since 4.0.0. Depends on how much memory is allocated, could be
+--- slow. Result: none.
 ---@field memory_purge fun(self: redio.Handle): redio.Handle
----Show memory usage details. `MEMORY STATS` Since 4.0.0. O(1).
+--- Show memory usage details. `MEMORY STATS` Since 4.0.0. O(1).
 ---@field memory_stats fun(self: redio.Handle): redio.Handle
----Estimate the memory usage of a key. `MEMORY USAGE key [SAMPLES count]` Since 4.0.0. O(N) where N is the number of
----samples. Result: a string.
+--- Estimate the memory usage of a key. `MEMORY USAGE key [SAMPLES count]` Since 4.0.0. O(N) where N is the number of
+--- samples. Result: a string.
 ---@field memory_usage fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Get the values of all the given keys. `MGET key [key ...]` Since 1.0.0. O(N) where N is the number of keys to
----retrieve.
+--- Get the values of all the given keys. `MGET key [key ...]` Since 1.0.0. O(N) where N is the number of keys to
+--- retrieve.
 ---@field mget fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Atomically transfer a key from a Redis instance to another one. `MIGRATE host port <key|> destination-db timeout
----[COPY] [REPLACE] [[AUTH password]|[AUTH2 username password]] [KEYS key [key ...]]` Since 2.6.0. This command
----actually executes a DUMP+DEL in the source instance, and a RESTORE in the target instance. See the pages of these
----commands for time complexity. Also an O(N) data transfer between the two instances is performed. Result: a string.
+--- Atomically transfer a key from a Redis instance to another one. `MIGRATE host port <key|> destination-db timeout
+--- [COPY] [REPLACE] [[AUTH password]|[AUTH2 username password]] [KEYS key [key ...]]` Since 2.6.0. This command
+--- actually executes a DUMP+DEL in the source instance, and a RESTORE in the target instance. See the pages of these
+--- commands for time complexity. Also an O(N) data transfer between the two instances is performed. Result: a string.
 ---@field migrate fun(self: redio.Handle, host: redio.Value, port: redio.Value, ...: redio.Value): redio.Handle
----A container for module commands. `MODULE` Since 4.0.0.
+--- A container for module commands. `MODULE` Since 4.0.0.
 ---@field module fun(self: redio.Handle, subcommand: redio.Value, ...: redio.Value): redio.Handle
----Show helpful text about the different subcommands. `MODULE HELP` Since 5.0.0. O(1). Result: a list of strings.
+--- Show helpful text about the different subcommands. `MODULE HELP` Since 5.0.0. O(1). Result: a list of strings.
 ---@field module_help fun(self: redio.Handle): redio.Handle
----List all modules loaded by the server. `MODULE LIST` Since 4.0.0. O(N) where N is the number of loaded modules.
+--- List all modules loaded by the server. `MODULE LIST` Since 4.0.0. O(N) where N is the number of loaded modules.
 ---@field module_list fun(self: redio.Handle): redio.Handle
----Load a module. `MODULE LOAD path [arg [arg ...]]` Since 4.0.0. O(1). Result: none.
+--- Load a module. `MODULE LOAD path [arg [arg ...]]` Since 4.0.0. O(1). Result: none.
 ---@field module_load fun(self: redio.Handle, path: redio.Value, ...: redio.Value): redio.Handle
----Load a module with extended parameters. `MODULE LOADEX path [CONFIG name value [CONFIG name value ...]] [ARGS arg
----[arg ...]]` Since 7.0.0. O(1). Result: none.
+--- Load a module with extended parameters. `MODULE LOADEX path [CONFIG name value [CONFIG name value ...]] [ARGS arg
+--- [arg ...]]` Since 7.0.0. O(1). Result: none.
 ---@field module_loadex fun(self: redio.Handle, path: redio.Value, ...: redio.Value): redio.Handle
----Unload a module. `MODULE UNLOAD name` Since 4.0.0. O(1). Result: none.
+--- Unload a module. `MODULE UNLOAD name` Since 4.0.0. O(1). Result: none.
 ---@field module_unload fun(self: redio.Handle, name: redio.Value): redio.Handle
----Listen for all requests received by the server in real time. `MONITOR` Since 1.0.0. Refused: its lines would come
----between the replies; use redis:monitor().
+--- Listen for all requests received by the server in real time. `MONITOR` Since 1.0.0. Refused: its lines would come
+--- between the replies; use redis:monitor().
 ---@field monitor fun(self: redio.Handle): redio.Handle
----Move a key to another database. `MOVE key db` Since 1.0.0. O(1). Result: a boolean.
+--- Move a key to another database. `MOVE key db` Since 1.0.0. O(1). Result: a boolean.
 ---@field move fun(self: redio.Handle, key: redio.Value, db: redio.Value): redio.Handle
----Set multiple keys to multiple values. `MSET key value [key value ...]` Since 1.0.1. O(N) where N is the number of
----keys to set. Result: none.
+--- Set multiple keys to multiple values. `MSET key value [key value ...]` Since 1.0.1. O(N) where N is the number of
+--- keys to set. Result: none.
 ---@field mset fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Set multiple keys to multiple values, only if none of the keys exist. `MSETNX key value [key value ...]` Since
----1.0.1. O(N) where N is the number of keys to set. Result: a boolean.
+--- Set multiple keys to multiple values, only if none of the keys exist. `MSETNX key value [key value ...]` Since
+--- 1.0.1. O(N) where N is the number of keys to set. Result: a boolean.
 ---@field msetnx fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Mark the start of a transaction block. `MULTI` Since 1.2.0. O(1). Result: none.
+--- Mark the start of a transaction block. `MULTI` Since 1.2.0. O(1). Result: none.
 ---@field multi fun(self: redio.Handle): redio.Handle
----A container for object introspection commands. `OBJECT` Since 2.2.3.
+--- A container for object introspection commands. `OBJECT` Since 2.2.3.
 ---@field object fun(self: redio.Handle, subcommand: redio.Value, ...: redio.Value): redio.Handle
----Inspect the internal encoding of a Redis object. `OBJECT ENCODING key` Since 2.2.3. O(1). Result: a string.
+--- Inspect the internal encoding of a Redis object. `OBJECT ENCODING key` Since 2.2.3. O(1). Result: a string.
 ---@field object_encoding fun(self: redio.Handle, key: redio.Value): redio.Handle
----Get the logarithmic access frequency counter of a Redis object. `OBJECT FREQ key` Since 4.0.0. O(1).
+--- Get the logarithmic access frequency counter of a Redis object. `OBJECT FREQ key` Since 4.0.0. O(1).
 ---@field object_freq fun(self: redio.Handle, key: redio.Value): redio.Handle
----Show helpful text about the different subcommands. `OBJECT HELP` Since 6.2.0. O(1). Result: a list of strings.
+--- Show helpful text about the different subcommands. `OBJECT HELP` Since 6.2.0. O(1). Result: a list of strings.
 ---@field object_help fun(self: redio.Handle): redio.Handle
----Get the time since a Redis object was last accessed. `OBJECT IDLETIME key` Since 2.2.3. O(1).
+--- Get the time since a Redis object was last accessed. `OBJECT IDLETIME key` Since 2.2.3. O(1).
 ---@field object_idletime fun(self: redio.Handle, key: redio.Value): redio.Handle
----Get the number of references to the value of the key. `OBJECT REFCOUNT key` Since 2.2.3. O(1).
+--- Get the number of references to the value of the key. `OBJECT REFCOUNT key` Since 2.2.3. O(1).
 ---@field object_refcount fun(self: redio.Handle, key: redio.Value): redio.Handle
----Remove the expiration from a key. `PERSIST key` Since 2.2.0. O(1). Result: a boolean.
+--- Remove the expiration from a key. `PERSIST key` Since 2.2.0. O(1). Result: a boolean.
 ---@field persist fun(self: redio.Handle, key: redio.Value): redio.Handle
----Set a key's time to live in milliseconds. `PEXPIRE key milliseconds [NX|XX|GT|LT]` Since 2.6.0. O(1). Result: a
----boolean.
+--- Set a key's time to live in milliseconds. `PEXPIRE key milliseconds [NX|XX|GT|LT]` Since 2.6.0. O(1). Result: a
+--- boolean.
 ---@field pexpire fun(self: redio.Handle, key: redio.Value, milliseconds: redio.Value, ...: redio.Value): redio.Handle
----Set the expiration for a key as a UNIX timestamp specified in milliseconds. `PEXPIREAT key unix-time-milliseconds
----[NX|XX|GT|LT]` Since 2.6.0. O(1). Result: a boolean.
+--- Set the expiration for a key as a UNIX timestamp specified in milliseconds. `PEXPIREAT key unix-time-milliseconds
+--- [NX|XX|GT|LT]` Since 2.6.0. O(1). Result: a boolean.
 ---@field pexpireat fun(self: redio.Handle, key: redio.Value, unix_time_milliseconds: redio.Value, ...: redio.Value): redio.Handle
----Get the expiration Unix timestamp for a key in milliseconds. `PEXPIRETIME key` Since 7.0.0. O(1).
+--- Get the expiration Unix timestamp for a key in milliseconds. `PEXPIRETIME key` Since 7.0.0. O(1).
 ---@field pexpiretime fun(self: redio.Handle, key: redio.Value): redio.Handle
----Adds the specified elements to the specified HyperLogLog. `PFADD key [element [element ...]]` Since 2.8.9. O(1) to
----add every element. Result: a boolean.
+--- Adds the specified elements to the specified HyperLogLog. `PFADD key [element [element ...]]` Since 2.8.9. O(1) to
+--- add every element. Result: a boolean.
 ---@field pfadd fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Return the approximated cardinality of the set(s) observed by the HyperLogLog at key(s). `PFCOUNT key [key ...]`
----Since 2.8.9. O(1) with a very small average constant time when called with a single key. O(N) with N being the
----number of keys, and much bigger constant times, when called with multiple keys.
+--- Return the approximated cardinality of the set(s) observed by the HyperLogLog at key(s). `PFCOUNT key [key ...]`
+--- Since 2.8.9. O(1) with a very small average constant time when called with a single key. O(N) with N being the
+--- number of keys, and much bigger constant times, when called with multiple keys.
 ---@field pfcount fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Internal commands for debugging HyperLogLog values. `PFDEBUG subcommand key` Since 2.8.9. N/A.
+--- Internal commands for debugging HyperLogLog values. `PFDEBUG subcommand key` Since 2.8.9. N/A.
 ---@field pfdebug fun(self: redio.Handle, subcommand: redio.Value, key: redio.Value): redio.Handle
----Merge N different HyperLogLogs into a single one. `PFMERGE destkey sourcekey [sourcekey ...]` Since 2.8.9. O(N) to
----merge N HyperLogLogs, but with high constant times. Result: none.
+--- Merge N different HyperLogLogs into a single one. `PFMERGE destkey sourcekey [sourcekey ...]` Since 2.8.9. O(N) to
+--- merge N HyperLogLogs, but with high constant times. Result: none.
 ---@field pfmerge fun(self: redio.Handle, destkey: redio.Value, ...: redio.Value): redio.Handle
----An internal command for testing HyperLogLog values. `PFSELFTEST` Since 2.8.9. N/A. Result: none.
+--- An internal command for testing HyperLogLog values. `PFSELFTEST` Since 2.8.9. N/A. Result: none.
 ---@field pfselftest fun(self: redio.Handle): redio.Handle
----Ping the server. `PING [message]` Since 1.0.0. O(1).
+--- Ping the server. `PING [message]` Since 1.0.0. O(1).
 ---@field ping fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Set the value and expiration in milliseconds of a key. `PSETEX key milliseconds value` Since 2.6.0. O(1). Result:
----none.
+--- Set the value and expiration in milliseconds of a key. `PSETEX key milliseconds value` Since 2.6.0. O(1). Result:
+--- none.
 ---@field psetex fun(self: redio.Handle, key: redio.Value, milliseconds: redio.Value, value: redio.Value): redio.Handle
----Listen for messages published to channels matching the given patterns. `PSUBSCRIBE pattern [pattern ...]` Since
----2.0.0. O(N) where N is the number of patterns the client is already subscribed to. Refused: its messages would come
----between the replies; use redis:pubsub().
+--- Listen for messages published to channels matching the given patterns. `PSUBSCRIBE pattern [pattern ...]` Since
+--- 2.0.0. O(N) where N is the number of patterns the client is already subscribed to. Refused: its messages would
+--- come between the replies; use redis:pubsub().
 ---@field psubscribe fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Internal command used for replication. `PSYNC replicationid offset` Since 2.8.0. Refused: it makes a replica of the
----connection.
+--- Internal command used for replication. `PSYNC replicationid offset` Since 2.8.0. Refused: it makes a replica of
+--- the connection.
 ---@field psync fun(self: redio.Handle, replicationid: redio.Value, offset: redio.Value): redio.Handle
----Get the time to live for a key in milliseconds. `PTTL key` Since 2.6.0. O(1).
+--- Get the time to live for a key in milliseconds. `PTTL key` Since 2.6.0. O(1).
 ---@field pttl fun(self: redio.Handle, key: redio.Value): redio.Handle
----Post a message to a channel. `PUBLISH channel message` Since 2.0.0. O(N+M) where N is the number of clients
----subscribed to the receiving channel and M is the total number of subscribed patterns (by any client).
+--- Post a message to a channel. `PUBLISH channel message` Since 2.0.0. O(N+M) where N is the number of clients
+--- subscribed to the receiving channel and M is the total number of subscribed patterns (by any client).
 ---@field publish fun(self: redio.Handle, channel: redio.Value, message: redio.Value): redio.Handle
----A container for Pub/Sub commands. `PUBSUB` Since 2.8.0.
+--- A container for Pub/Sub commands. `PUBSUB` Since 2.8.0.
 ---@field pubsub fun(self: redio.Handle, subcommand: redio.Value, ...: redio.Value): redio.Handle
----List active channels. `PUBSUB CHANNELS [pattern]` Since 2.8.0. O(N) where N is the number of active channels, and
----assuming constant time pattern matching (relatively short channels and patterns). Result: a list of strings.
+--- List active channels. `PUBSUB CHANNELS [pattern]` Since 2.8.0. O(N) where N is the number of active channels, and
+--- assuming constant time pattern matching (relatively short channels and patterns). Result: a list of strings.
 ---@field pubsub_channels fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Show helpful text about the different subcommands. `PUBSUB HELP` Since 6.2.0. O(1). Result: a list of strings.
+--- Show helpful text about the different subcommands. `PUBSUB HELP` Since 6.2.0. O(1). Result: a list of strings.
 ---@field pubsub_help fun(self: redio.Handle): redio.Handle
----Get the count of unique patterns pattern subscriptions. `PUBSUB NUMPAT` Since 2.8.0. O(1).
+--- Get the count of unique patterns pattern subscriptions. `PUBSUB NUMPAT` Since 2.8.0. O(1).
 ---@field pubsub_numpat fun(self: redio.Handle): redio.Handle
----Get the count of subscribers for channels. `PUBSUB NUMSUB [channel [channel ...]]` Since 2.8.0. O(N) for the NUMSUB
----subcommand, where N is the number of requested channels. Result: a string.
+--- Get the count of subscribers for channels. `PUBSUB NUMSUB [channel [channel ...]]` Since 2.8.0. O(N) for the
+--- NUMSUB subcommand, where N is the number of requested channels. Result: a string.
 ---@field pubsub_numsub fun(self: redio.Handle, ...: redio.Value): redio.Handle
----List active shard channels. `PUBSUB SHARDCHANNELS [pattern]` Since 7.0.0. O(N) where N is the number of active
----shard channels, and assuming constant time pattern matching (relatively short shard channels). Result: a list of
----strings.
+--- List active shard channels. `PUBSUB SHARDCHANNELS [pattern]` Since 7.0.0. O(N) where N is the number of active
+--- shard channels, and assuming constant time pattern matching (relatively short shard channels). Result: a list of
+--- strings.
 ---@field pubsub_shardchannels fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Get the count of subscribers for shard channels. `PUBSUB SHARDNUMSUB [shardchannel [shardchannel ...]]` Since
----7.0.0. O(N) for the SHARDNUMSUB subcommand, where N is the number of requested shard channels. Result: a string.
+--- Get the count of subscribers for shard channels. `PUBSUB SHARDNUMSUB [shardchannel [shardchannel ...]]` Since
+--- 7.0.0. O(N) for the SHARDNUMSUB subcommand, where N is the number of requested shard channels. Result: a string.
 ---@field pubsub_shardnumsub fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Stop listening for messages posted to channels matching the given patterns. `PUNSUBSCRIBE [pattern [pattern ...]]`
----Since 2.0.0. O(N+M) where N is the number of patterns the client is already subscribed and M is the number of total
----patterns subscribed in the system (by any client). Refused: its messages would come between the replies; use
----redis:pubsub().
+--- Stop listening for messages posted to channels matching the given patterns. `PUNSUBSCRIBE [pattern [pattern ...]]`
+--- Since 2.0.0. O(N+M) where N is the number of patterns the client is already subscribed and M is the number of
+--- total patterns subscribed in the system (by any client). Refused: its messages would come between the replies; use
+--- redis:pubsub().
 ---@field punsubscribe fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Close the connection. `QUIT` Since 1.0.0. O(1). Result: none.
+--- Close the connection. `QUIT` Since 1.0.0. O(1). Result: none.
 ---@field quit fun(self: redio.Handle): redio.Handle
----Return a random key from the keyspace. `RANDOMKEY` Since 1.0.0. O(1). Result: a string.
+--- Return a random key from the keyspace. `RANDOMKEY` Since 1.0.0. O(1). Result: a string.
 ---@field randomkey fun(self: redio.Handle): redio.Handle
----Enables read queries for a connection to a cluster replica node. `READONLY` Since 3.0.0. O(1). Result: none.
+--- Enables read queries for a connection to a cluster replica node. `READONLY` Since 3.0.0. O(1). Result: none.
 ---@field readonly fun(self: redio.Handle): redio.Handle
----Disables read queries for a connection to a cluster replica node. `READWRITE` Since 3.0.0. O(1). Result: none.
+--- Disables read queries for a connection to a cluster replica node. `READWRITE` Since 3.0.0. O(1). Result: none.
 ---@field readwrite fun(self: redio.Handle): redio.Handle
----Rename a key. `RENAME key newkey` Since 1.0.0. O(1). Result: none.
+--- Rename a key. `RENAME key newkey` Since 1.0.0. O(1). Result: none.
 ---@field rename fun(self: redio.Handle, key: redio.Value, newkey: redio.Value): redio.Handle
----Rename a key, only if the new key does not exist. `RENAMENX key newkey` Since 1.0.0. O(1). Result: a boolean.
+--- Rename a key, only if the new key does not exist. `RENAMENX key newkey` Since 1.0.0. O(1). Result: a boolean.
 ---@field renamenx fun(self: redio.Handle, key: redio.Value, newkey: redio.Value): redio.Handle
----An internal command for configuring the replication stream. `REPLCONF` Since 3.0.0. O(1). Refused: it makes a
----replica of the connection.
+--- An internal command for configuring the replication stream. `REPLCONF` Since 3.0.0. O(1). Refused: it makes a
+--- replica of the connection.
 ---@field replconf fun(self: redio.Handle): redio.Handle
----Make the server a replica of another instance, or promote it as master. `REPLICAOF <host port|NO ONE>` Since 5.0.0.
----O(1). Result: a string.
+--- Make the server a replica of another instance, or promote it as master. `REPLICAOF <host port|NO ONE>` Since
+--- 5.0.0. O(1). Result: a string.
 ---@field replicaof fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Reset the connection. `RESET` Since 6.2.0. O(1). Result: a string.
+--- Reset the connection. `RESET` Since 6.2.0. O(1). Result: a string.
 ---@field reset fun(self: redio.Handle): redio.Handle
----Create a key using the provided serialized value, previously obtained using DUMP. `RESTORE key ttl serialized-value
----[REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]` Since 2.6.0. O(1) to create the new key and additional
----O(N*M) to reconstruct the serialized value, where N is the number of Redis objects composing the value and M their
----average size. For small string values the time complexity is thus O(1)+O(1*M) where M is small, so simply O(1).
----However for sorted set values the complexity is O(N*M*log(N)) because inserting values into sorted sets is
----O(log(N)). Result: none.
+--- Create a key using the provided serialized value, previously obtained using DUMP. `RESTORE key ttl
+--- serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]` Since 2.6.0. O(1) to create the new key
+--- and additional O(N*M) to reconstruct the serialized value, where N is the number of Redis objects composing the
+--- value and M their average size. For small string values the time complexity is thus O(1)+O(1*M) where M is small,
+--- so simply O(1). However for sorted set values the complexity is O(N*M*log(N)) because inserting values into sorted
+--- sets is O(log(N)). Result: none.
 ---@field restore fun(self: redio.Handle, key: redio.Value, ttl: redio.Value, serialized_value: redio.Value, ...: redio.Value): redio.Handle
----An internal command for migrating keys in a cluster. `RESTORE-ASKING key ttl serialized-value [REPLACE] [ABSTTL]
----[IDLETIME seconds] [FREQ frequency]` Since 3.0.0. O(1) to create the new key and additional O(N*M) to reconstruct
----the serialized value, where N is the number of Redis objects composing the value and M their average size. For
----small string values the time complexity is thus O(1)+O(1*M) where M is small, so simply O(1). However for sorted
----set values the complexity is O(N*M*log(N)) because inserting values into sorted sets is O(log(N)). Result: none.
+--- An internal command for migrating keys in a cluster. `RESTORE-ASKING key ttl serialized-value [REPLACE] [ABSTTL]
+--- [IDLETIME seconds] [FREQ frequency]` Since 3.0.0. O(1) to create the new key and additional O(N*M) to reconstruct
+--- the serialized value, where N is the number of Redis objects composing the value and M their average size. For
+--- small string values the time complexity is thus O(1)+O(1*M) where M is small, so simply O(1). However for sorted
+--- set values the complexity is O(N*M*log(N)) because inserting values into sorted sets is O(log(N)). Result: none.
 ---@field restore_asking fun(self: redio.Handle, key: redio.Value, ttl: redio.Value, serialized_value: redio.Value, ...: redio.Value): redio.Handle
----Return the role of the instance in the context of replication. `ROLE` Since 2.8.12. O(1). Result: a string.
+--- Return the role of the instance in the context of replication. `ROLE` Since 2.8.12. O(1). Result: a string.
 ---@field role fun(self: redio.Handle): redio.Handle
----Remove and get the last elements in a list. `RPOP key [count]` Since 1.0.0. O(N) where N is the number of elements
----returned.
+--- Remove and get the last elements in a list. `RPOP key [count]` Since 1.0.0. O(N) where N is the number of elements
+--- returned.
 ---@field rpop fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Remove the last element in a list, prepend it to another list and return it. `RPOPLPUSH source destination`
----Deprecated; instead: `LMOVE` with the `RIGHT` and `LEFT` arguments. Since 1.2.0. O(1).
+--- Remove the last element in a list, prepend it to another list and return it. `RPOPLPUSH source destination`
+--- Deprecated; instead: `LMOVE` with the `RIGHT` and `LEFT` arguments. Since 1.2.0. O(1).
 ---@field rpoplpush fun(self: redio.Handle, source: redio.Value, destination: redio.Value): redio.Handle
----Append one or multiple elements to a list. `RPUSH key element [element ...]` Since 1.0.0. O(1) for each element
----added, so O(N) to add N elements when the command is called with multiple arguments.
+--- Append one or multiple elements to a list. `RPUSH key element [element ...]` Since 1.0.0. O(1) for each element
+--- added, so O(N) to add N elements when the command is called with multiple arguments.
 ---@field rpush fun(self: redio.Handle, key: redio.Value, element: redio.Value, ...: redio.Value): redio.Handle
----Append an element to a list, only if the list exists. `RPUSHX key element [element ...]` Since 2.2.0. O(1) for each
----element added, so O(N) to add N elements when the command is called with multiple arguments.
+--- Append an element to a list, only if the list exists. `RPUSHX key element [element ...]` Since 2.2.0. O(1) for
+--- each element added, so O(N) to add N elements when the command is called with multiple arguments.
 ---@field rpushx fun(self: redio.Handle, key: redio.Value, element: redio.Value, ...: redio.Value): redio.Handle
----Add one or more members to a set. `SADD key member [member ...]` Since 1.0.0. O(1) for each element added, so O(N)
----to add N elements when the command is called with multiple arguments.
+--- Add one or more members to a set. `SADD key member [member ...]` Since 1.0.0. O(1) for each element added, so O(N)
+--- to add N elements when the command is called with multiple arguments.
 ---@field sadd fun(self: redio.Handle, key: redio.Value, member: redio.Value, ...: redio.Value): redio.Handle
----Synchronously save the dataset to disk. `SAVE` Since 1.0.0. O(N) where N is the total number of keys in all
----databases. Result: none.
+--- Synchronously save the dataset to disk. `SAVE` Since 1.0.0. O(N) where N is the total number of keys in all
+--- databases. Result: none.
 ---@field save fun(self: redio.Handle): redio.Handle
----Incrementally iterate the keys space. `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]` Since 2.8.0. O(1) for
----every call. O(N) for a complete iteration, including enough command calls for the cursor to return back to 0. N is
----the number of elements inside the collection. Result: a string.
+--- Incrementally iterate the keys space. `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]` Since 2.8.0. O(1)
+--- for every call. O(N) for a complete iteration, including enough command calls for the cursor to return back to 0.
+--- N is the number of elements inside the collection. Result: a string.
 ---@field scan fun(self: redio.Handle, cursor: redio.Value, ...: redio.Value): redio.Handle
----Get the number of members in a set. `SCARD key` Since 1.0.0. O(1).
+--- Get the number of members in a set. `SCARD key` Since 1.0.0. O(1).
 ---@field scard fun(self: redio.Handle, key: redio.Value): redio.Handle
----A container for Lua scripts management commands. `SCRIPT` Since 2.6.0.
+--- A container for Lua scripts management commands. `SCRIPT` Since 2.6.0.
 ---@field script fun(self: redio.Handle, subcommand: redio.Value, ...: redio.Value): redio.Handle
----Set the debug mode for executed scripts. `SCRIPT DEBUG <YES|SYNC|NO>` Since 3.2.0. O(1). Result: none.
+--- Set the debug mode for executed scripts. `SCRIPT DEBUG <YES|SYNC|NO>` Since 3.2.0. O(1). Result: none.
 ---@field script_debug fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Check existence of scripts in the script cache. `SCRIPT EXISTS sha1 [sha1 ...]` Since 2.6.0. O(N) with N being the
----number of scripts to check (so checking a single script is an O(1) operation). Result: a list of booleans.
+--- Check existence of scripts in the script cache. `SCRIPT EXISTS sha1 [sha1 ...]` Since 2.6.0. O(N) with N being the
+--- number of scripts to check (so checking a single script is an O(1) operation). Result: a list of booleans.
 ---@field script_exists fun(self: redio.Handle, sha1: redio.Value, ...: redio.Value): redio.Handle
----Remove all the scripts from the script cache. `SCRIPT FLUSH [ASYNC|SYNC]` Since 2.6.0. O(N) with N being the number
----of scripts in cache. Result: none.
+--- Remove all the scripts from the script cache. `SCRIPT FLUSH [ASYNC|SYNC]` Since 2.6.0. O(N) with N being the
+--- number of scripts in cache. Result: none.
 ---@field script_flush fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Show helpful text about the different subcommands. `SCRIPT HELP` Since 5.0.0. O(1). Result: a list of strings.
+--- Show helpful text about the different subcommands. `SCRIPT HELP` Since 5.0.0. O(1). Result: a list of strings.
 ---@field script_help fun(self: redio.Handle): redio.Handle
----Kill the script currently in execution. `SCRIPT KILL` Since 2.6.0. O(1). Result: none.
+--- Kill the script currently in execution. `SCRIPT KILL` Since 2.6.0. O(1). Result: none.
 ---@field script_kill fun(self: redio.Handle): redio.Handle
----Load the specified Lua script into the script cache. `SCRIPT LOAD script` Since 2.6.0. O(N) with N being the length
----in bytes of the script body. Result: a string.
+--- Load the specified Lua script into the script cache. `SCRIPT LOAD script` Since 2.6.0. O(N) with N being the
+--- length in bytes of the script body. Result: a string.
 ---@field script_load fun(self: redio.Handle, script: redio.Value): redio.Handle
----`SCRIPT SHOW` Result: a string.
+--- `SCRIPT SHOW` Result: a string.
 ---@field script_show fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Subtract multiple sets. `SDIFF key [key ...]` Since 1.0.0. O(N) where N is the total number of elements in all
----given sets.
+--- Subtract multiple sets. `SDIFF key [key ...]` Since 1.0.0. O(N) where N is the total number of elements in all
+--- given sets.
 ---@field sdiff fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Subtract multiple sets and store the resulting set in a key. `SDIFFSTORE destination key [key ...]` Since 1.0.0.
----O(N) where N is the total number of elements in all given sets.
+--- Subtract multiple sets and store the resulting set in a key. `SDIFFSTORE destination key [key ...]` Since 1.0.0.
+--- O(N) where N is the total number of elements in all given sets.
 ---@field sdiffstore fun(self: redio.Handle, destination: redio.Value, ...: redio.Value): redio.Handle
----Change the selected database for the current connection. `SELECT index` Since 1.0.0. O(1). Result: none.
+--- Change the selected database for the current connection. `SELECT index` Since 1.0.0. O(1). Result: none.
 ---@field select fun(self: redio.Handle, index: redio.Value): redio.Handle
----`SENTINEL`
+--- `SENTINEL`
 ---@field sentinel fun(self: redio.Handle, subcommand: redio.Value, ...: redio.Value): redio.Handle
----`SENTINEL CKQUORUM` Result: a string.
+--- `SENTINEL CKQUORUM` Result: a string.
 ---@field sentinel_ckquorum fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL CONFIG`
+--- `SENTINEL CONFIG`
 ---@field sentinel_config fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL DEBUG`
+--- `SENTINEL DEBUG`
 ---@field sentinel_debug fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL FAILOVER` Result: none.
+--- `SENTINEL FAILOVER` Result: none.
 ---@field sentinel_failover fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL FLUSHCONFIG` Result: none.
+--- `SENTINEL FLUSHCONFIG` Result: none.
 ---@field sentinel_flushconfig fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL GET-MASTER-ADDR-BY-NAME` Result: a string.
+--- `SENTINEL GET-MASTER-ADDR-BY-NAME` Result: a string.
 ---@field sentinel_get_master_addr_by_name fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL GET-PRIMARY-ADDR-BY-NAME` Result: a string.
+--- `SENTINEL GET-PRIMARY-ADDR-BY-NAME` Result: a string.
 ---@field sentinel_get_primary_addr_by_name fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL HELP` Result: a list of strings.
+--- `SENTINEL HELP` Result: a list of strings.
 ---@field sentinel_help fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL INFO-CACHE` Result: a string.
+--- `SENTINEL INFO-CACHE` Result: a string.
 ---@field sentinel_info_cache fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL IS-MASTER-DOWN-BY-ADDR` Result: a string.
+--- `SENTINEL IS-MASTER-DOWN-BY-ADDR` Result: a string.
 ---@field sentinel_is_master_down_by_addr fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL IS-PRIMARY-DOWN-BY-ADDR` Result: a string.
+--- `SENTINEL IS-PRIMARY-DOWN-BY-ADDR` Result: a string.
 ---@field sentinel_is_primary_down_by_addr fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL MASTER`
+--- `SENTINEL MASTER`
 ---@field sentinel_master fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL MASTERS`
+--- `SENTINEL MASTERS`
 ---@field sentinel_masters fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL MONITOR` Result: none.
+--- `SENTINEL MONITOR` Result: none.
 ---@field sentinel_monitor fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL MYID` Result: a string.
+--- `SENTINEL MYID` Result: a string.
 ---@field sentinel_myid fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL PENDING-SCRIPTS`
+--- `SENTINEL PENDING-SCRIPTS`
 ---@field sentinel_pending_scripts fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL PRIMARIES`
+--- `SENTINEL PRIMARIES`
 ---@field sentinel_primaries fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL PRIMARY`
+--- `SENTINEL PRIMARY`
 ---@field sentinel_primary fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL REMOVE` Result: none.
+--- `SENTINEL REMOVE` Result: none.
 ---@field sentinel_remove fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL REPLICAS`
+--- `SENTINEL REPLICAS`
 ---@field sentinel_replicas fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL RESET`
+--- `SENTINEL RESET`
 ---@field sentinel_reset fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL SENTINELS`
+--- `SENTINEL SENTINELS`
 ---@field sentinel_sentinels fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL SET` Result: none.
+--- `SENTINEL SET` Result: none.
 ---@field sentinel_set fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL SIMULATE-FAILURE`
+--- `SENTINEL SIMULATE-FAILURE`
 ---@field sentinel_simulate_failure fun(self: redio.Handle, ...: redio.Value): redio.Handle
----`SENTINEL SLAVES`
+--- `SENTINEL SLAVES`
 ---@field sentinel_slaves fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Set the string value of a key. `SET key value [NX|XX] [GET] [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT
----unix-time-milliseconds|KEEPTTL]` Since 1.0.0. O(1).
+--- Set the string value of a key. `SET key value [NX|XX] [GET] [EX seconds|PX milliseconds|EXAT
+--- unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL]` Since 1.0.0. O(1).
 ---@field set fun(self: redio.Handle, key: redio.Value, value: redio.Value, ...: redio.Value): redio.Handle
----Sets or clears the bit at offset in the string value stored at key. `SETBIT key offset value` Since 2.2.0. O(1).
+--- Sets or clears the bit at offset in the string value stored at key. `SETBIT key offset value` Since 2.2.0. O(1).
 ---@field setbit fun(self: redio.Handle, key: redio.Value, offset: redio.Value, value: redio.Value): redio.Handle
----Set the value and expiration of a key. `SETEX key seconds value` Since 2.0.0. O(1). Result: none.
+--- Set the value and expiration of a key. `SETEX key seconds value` Since 2.0.0. O(1). Result: none.
 ---@field setex fun(self: redio.Handle, key: redio.Value, seconds: redio.Value, value: redio.Value): redio.Handle
----Set the value of a key, only if the key does not exist. `SETNX key value` Since 1.0.0. O(1). Result: a boolean.
+--- Set the value of a key, only if the key does not exist. `SETNX key value` Since 1.0.0. O(1). Result: a boolean.
 ---@field setnx fun(self: redio.Handle, key: redio.Value, value: redio.Value): redio.Handle
----Overwrite part of a string at key starting at the specified offset. `SETRANGE key offset value` Since 2.2.0. O(1),
----not counting the time taken to copy the new string in place. Usually, this string is very small so the amortized
----complexity is O(1). Otherwise, complexity is O(M) with M being the length of the value argument.
+--- Overwrite part of a string at key starting at the specified offset. `SETRANGE key offset value` Since 2.2.0. O(1),
+--- not counting the time taken to copy the new string in place. Usually, this string is very small so the amortized
+--- complexity is O(1). Otherwise, complexity is O(M) with M being the length of the value argument.
 ---@field setrange fun(self: redio.Handle, key: redio.Value, offset: redio.Value, value: redio.Value): redio.Handle
----Synchronously save the dataset to disk and then shut down the server. `SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE]
----[ABORT]` Since 1.0.0. O(N) when saving, where N is the total number of keys in all databases when saving data,
----otherwise O(1). Result: none.
+--- Synchronously save the dataset to disk and then shut down the server. `SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE]
+--- [ABORT]` Since 1.0.0. O(N) when saving, where N is the total number of keys in all databases when saving data,
+--- otherwise O(1). Result: none.
 ---@field shutdown fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Intersect multiple sets. `SINTER key [key ...]` Since 1.0.0. O(N*M) worst case where N is the cardinality of the
----smallest set and M is the number of sets.
+--- Intersect multiple sets. `SINTER key [key ...]` Since 1.0.0. O(N*M) worst case where N is the cardinality of the
+--- smallest set and M is the number of sets.
 ---@field sinter fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Intersect multiple sets and return the cardinality of the result. `SINTERCARD numkeys key [key ...] [LIMIT limit]`
----Since 7.0.0. O(N*M) worst case where N is the cardinality of the smallest set and M is the number of sets.
+--- Intersect multiple sets and return the cardinality of the result. `SINTERCARD numkeys key [key ...] [LIMIT limit]`
+--- Since 7.0.0. O(N*M) worst case where N is the cardinality of the smallest set and M is the number of sets.
 ---@field sintercard fun(self: redio.Handle, numkeys: redio.Value, ...: redio.Value): redio.Handle
----Intersect multiple sets and store the resulting set in a key. `SINTERSTORE destination key [key ...]` Since 1.0.0.
----O(N*M) worst case where N is the cardinality of the smallest set and M is the number of sets.
+--- Intersect multiple sets and store the resulting set in a key. `SINTERSTORE destination key [key ...]` Since 1.0.0.
+--- O(N*M) worst case where N is the cardinality of the smallest set and M is the number of sets.
 ---@field sinterstore fun(self: redio.Handle, destination: redio.Value, ...: redio.Value): redio.Handle
----Determine if a given value is a member of a set. `SISMEMBER key member` Since 1.0.0. O(1). Result: a boolean.
+--- Determine if a given value is a member of a set. `SISMEMBER key member` Since 1.0.0. O(1). Result: a boolean.
 ---@field sismember fun(self: redio.Handle, key: redio.Value, member: redio.Value): redio.Handle
----Make the server a replica of another instance, or promote it as master. `SLAVEOF <host port|NO ONE>` Deprecated;
----instead: `REPLICAOF`. Since 1.0.0. O(1). Result: a string.
+--- Make the server a replica of another instance, or promote it as master. `SLAVEOF <host port|NO ONE>` Deprecated;
+--- instead: `REPLICAOF`. Since 1.0.0. O(1). Result: a string.
 ---@field slaveof fun(self: redio.Handle, ...: redio.Value): redio.Handle
----A container for slow log commands. `SLOWLOG` Since 2.2.12.
+--- A container for slow log commands. `SLOWLOG` Since 2.2.12.
 ---@field slowlog fun(self: redio.Handle, subcommand: redio.Value, ...: redio.Value): redio.Handle
----Get the slow log's entries. `SLOWLOG GET [count]` Since 2.2.12. O(N) where N is the number of entries returned.
----Result: a string.
+--- Get the slow log's entries. `SLOWLOG GET [count]` Since 2.2.12. O(N) where N is the number of entries returned.
+--- Result: a string.
 ---@field slowlog_get fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Show helpful text about the different subcommands. `SLOWLOG HELP` Since 6.2.0. O(1). Result: a list of strings.
+--- Show helpful text about the different subcommands. `SLOWLOG HELP` Since 6.2.0. O(1). Result: a list of strings.
 ---@field slowlog_help fun(self: redio.Handle): redio.Handle
----Get the slow log's length. `SLOWLOG LEN` Since 2.2.12. O(1).
+--- Get the slow log's length. `SLOWLOG LEN` Since 2.2.12. O(1).
 ---@field slowlog_len fun(self: redio.Handle): redio.Handle
----Clear all entries from the slow log. `SLOWLOG RESET` Since 2.2.12. O(N) where N is the number of entries in the
----slowlog. Result: none.
+--- Clear all entries from the slow log. `SLOWLOG RESET` Since 2.2.12. O(N) where N is the number of entries in the
+--- slowlog. Result: none.
 ---@field slowlog_reset fun(self: redio.Handle): redio.Handle
----Get all the members in a set. `SMEMBERS key` Since 1.0.0. O(N) where N is the set cardinality.
+--- Get all the members in a set. `SMEMBERS key` Since 1.0.0. O(N) where N is the set cardinality.
 ---@field smembers fun(self: redio.Handle, key: redio.Value): redio.Handle
----Returns the membership associated with the given elements for a set. `SMISMEMBER key member [member ...]` Since
----6.2.0. O(N) where N is the number of elements being checked for membership. Result: a list of booleans.
+--- Returns the membership associated with the given elements for a set. `SMISMEMBER key member [member ...]` Since
+--- 6.2.0. O(N) where N is the number of elements being checked for membership. Result: a list of booleans.
 ---@field smismember fun(self: redio.Handle, key: redio.Value, member: redio.Value, ...: redio.Value): redio.Handle
----Move a member from one set to another. `SMOVE source destination member` Since 1.0.0. O(1). Result: a boolean.
+--- Move a member from one set to another. `SMOVE source destination member` Since 1.0.0. O(1). Result: a boolean.
 ---@field smove fun(self: redio.Handle, source: redio.Value, destination: redio.Value, member: redio.Value): redio.Handle
----Sort the elements in a list, set or sorted set. `SORT key [BY pattern] [LIMIT offset count] [GET pattern [GET
----pattern ...]] [ASC|DESC] [ALPHA] [STORE destination]` Since 1.0.0. O(N+M*log(M)) where N is the number of elements
----in the list or set to sort, and M the number of returned elements. When the elements are not sorted, complexity is
----O(N).
+--- Sort the elements in a list, set or sorted set. `SORT key [BY pattern] [LIMIT offset count] [GET pattern [GET
+--- pattern ...]] [ASC|DESC] [ALPHA] [STORE destination]` Since 1.0.0. O(N+M*log(M)) where N is the number of elements
+--- in the list or set to sort, and M the number of returned elements. When the elements are not sorted, complexity is
+--- O(N).
 ---@field sort fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Sort the elements in a list, set or sorted set. Read-only variant of SORT. `SORT_RO key [BY pattern] [LIMIT offset
----count] [GET pattern [GET pattern ...]] [ASC|DESC] [ALPHA]` Since 7.0.0. O(N+M*log(M)) where N is the number of
----elements in the list or set to sort, and M the number of returned elements. When the elements are not sorted,
----complexity is O(N).
+--- Sort the elements in a list, set or sorted set. Read-only variant of SORT. `SORT_RO key [BY pattern] [LIMIT offset
+--- count] [GET pattern [GET pattern ...]] [ASC|DESC] [ALPHA]` Since 7.0.0. O(N+M*log(M)) where N is the number of
+--- elements in the list or set to sort, and M the number of returned elements. When the elements are not sorted,
+--- complexity is O(N).
 ---@field sort_ro fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Remove and return one or multiple random members from a set. `SPOP key [count]` Since 1.0.0. Without the count
----argument O(1), otherwise O(N) where N is the value of the passed count.
+--- Remove and return one or multiple random members from a set. `SPOP key [count]` Since 1.0.0. Without the count
+--- argument O(1), otherwise O(N) where N is the value of the passed count.
 ---@field spop fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Post a message to a shard channel. `SPUBLISH shardchannel message` Since 7.0.0. O(N) where N is the number of
----clients subscribed to the receiving shard channel.
+--- Post a message to a shard channel. `SPUBLISH shardchannel message` Since 7.0.0. O(N) where N is the number of
+--- clients subscribed to the receiving shard channel.
 ---@field spublish fun(self: redio.Handle, shardchannel: redio.Value, message: redio.Value): redio.Handle
----Get one or multiple random members from a set. `SRANDMEMBER key [count]` Since 1.0.0. Without the count argument
----O(1), otherwise O(N) where N is the absolute value of the passed count.
+--- Get one or multiple random members from a set. `SRANDMEMBER key [count]` Since 1.0.0. Without the count argument
+--- O(1), otherwise O(N) where N is the absolute value of the passed count.
 ---@field srandmember fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Remove one or more members from a set. `SREM key member [member ...]` Since 1.0.0. O(N) where N is the number of
----members to be removed.
+--- Remove one or more members from a set. `SREM key member [member ...]` Since 1.0.0. O(N) where N is the number of
+--- members to be removed.
 ---@field srem fun(self: redio.Handle, key: redio.Value, member: redio.Value, ...: redio.Value): redio.Handle
----Incrementally iterate Set elements. `SSCAN key cursor [MATCH pattern] [COUNT count]` Since 2.8.0. O(1) for every
----call. O(N) for a complete iteration, including enough command calls for the cursor to return back to 0. N is the
----number of elements inside the collection.
+--- Incrementally iterate Set elements. `SSCAN key cursor [MATCH pattern] [COUNT count]` Since 2.8.0. O(1) for every
+--- call. O(N) for a complete iteration, including enough command calls for the cursor to return back to 0. N is the
+--- number of elements inside the collection.
 ---@field sscan fun(self: redio.Handle, key: redio.Value, cursor: redio.Value, ...: redio.Value): redio.Handle
----Listen for messages published to the given shard channels. `SSUBSCRIBE shardchannel [shardchannel ...]` Since
----7.0.0. O(N) where N is the number of shard channels to subscribe to. Refused: its messages would come between the
----replies; use redis:pubsub().
+--- Listen for messages published to the given shard channels. `SSUBSCRIBE shardchannel [shardchannel ...]` Since
+--- 7.0.0. O(N) where N is the number of shard channels to subscribe to. Refused: its messages would come between the
+--- replies; use redis:pubsub().
 ---@field ssubscribe fun(self: redio.Handle, shardchannel: redio.Value, ...: redio.Value): redio.Handle
----Get the length of the value stored in a key. `STRLEN key` Since 2.2.0. O(1).
+--- Get the length of the value stored in a key. `STRLEN key` Since 2.2.0. O(1).
 ---@field strlen fun(self: redio.Handle, key: redio.Value): redio.Handle
----Listen for messages published to the given channels. `SUBSCRIBE channel [channel ...]` Since 2.0.0. O(N) where N is
----the number of channels to subscribe to. Refused: its messages would come between the replies; use redis:pubsub().
+--- Listen for messages published to the given channels. `SUBSCRIBE channel [channel ...]` Since 2.0.0. O(N) where N
+--- is the number of channels to subscribe to. Refused: its messages would come between the replies; use
+--- redis:pubsub().
 ---@field subscribe fun(self: redio.Handle, channel: redio.Value, ...: redio.Value): redio.Handle
----Get a substring of the string stored at a key. `SUBSTR key start end` Deprecated; instead: `GETRANGE`. Since 1.0.0.
----O(N) where N is the length of the returned string. The complexity is ultimately determined by the returned length,
----but because creating a substring from an existing string is very cheap, it can be considered O(1) for small
----strings.
+--- Get a substring of the string stored at a key. `SUBSTR key start end` Deprecated; instead: `GETRANGE`. Since
+--- 1.0.0. O(N) where N is the length of the returned string. The complexity is ultimately determined by the returned
+--- length, but because creating a substring from an existing string is very cheap, it can be considered O(1) for
+--- small strings.
 ---@field substr fun(self: redio.Handle, key: redio.Value, start: redio.Value, end_: redio.Value): redio.Handle
----Add multiple sets. `SUNION key [key ...]` Since 1.0.0. O(N) where N is the total number of elements in all given
----sets.
+--- Add multiple sets. `SUNION key [key ...]` Since 1.0.0. O(N) where N is the total number of elements in all given
+--- sets.
 ---@field sunion fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Add multiple sets and store the resulting set in a key. `SUNIONSTORE destination key [key ...]` Since 1.0.0. O(N)
----where N is the total number of elements in all given sets.
+--- Add multiple sets and store the resulting set in a key. `SUNIONSTORE destination key [key ...]` Since 1.0.0. O(N)
+--- where N is the total number of elements in all given sets.
 ---@field sunionstore fun(self: redio.Handle, destination: redio.Value, ...: redio.Value): redio.Handle
----Stop listening for messages posted to the given shard channels. `SUNSUBSCRIBE [shardchannel [shardchannel ...]]`
----Since 7.0.0. O(N) where N is the number of clients already subscribed to a shard channel. Refused: its messages
----would come between the replies; use redis:pubsub().
+--- Stop listening for messages posted to the given shard channels. `SUNSUBSCRIBE [shardchannel [shardchannel ...]]`
+--- Since 7.0.0. O(N) where N is the number of clients already subscribed to a shard channel. Refused: its messages
+--- would come between the replies; use redis:pubsub().
 ---@field sunsubscribe fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Swaps two Redis databases. `SWAPDB index1 index2` Since 4.0.0. O(N) where N is the count of clients watching or
----blocking on keys from both databases. Result: none.
+--- Swaps two Redis databases. `SWAPDB index1 index2` Since 4.0.0. O(N) where N is the count of clients watching or
+--- blocking on keys from both databases. Result: none.
 ---@field swapdb fun(self: redio.Handle, index1: redio.Value, index2: redio.Value): redio.Handle
----Internal command used for replication. `SYNC` Since 1.0.0. Refused: it makes a replica of the connection.
+--- Internal command used for replication. `SYNC` Since 1.0.0. Refused: it makes a replica of the connection.
 ---@field sync fun(self: redio.Handle): redio.Handle
----Return the current server time. `TIME` Since 2.6.0. O(1). Result: a list of strings.
+--- Return the current server time. `TIME` Since 2.6.0. O(1). Result: a list of strings.
 ---@field time fun(self: redio.Handle): redio.Handle
----Alters the last access time of a key(s). Returns the number of existing keys specified. `TOUCH key [key ...]` Since
----3.2.1. O(N) where N is the number of keys that will be touched.
+--- Alters the last access time of a key(s). Returns the number of existing keys specified. `TOUCH key [key ...]`
+--- Since 3.2.1. O(N) where N is the number of keys that will be touched.
 ---@field touch fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Get the time to live for a key in seconds. `TTL key` Since 1.0.0. O(1). Result: seconds.
+--- Get the time to live for a key in seconds. `TTL key` Since 1.0.0. O(1). Result: seconds.
 ---@field ttl fun(self: redio.Handle, key: redio.Value): redio.Handle
----Determine the type stored at key. `TYPE key` Since 1.0.0. O(1). Result: a string.
+--- Determine the type stored at key. `TYPE key` Since 1.0.0. O(1). Result: a string.
 ---@field type fun(self: redio.Handle, key: redio.Value): redio.Handle
----Delete a key asynchronously in another thread. Otherwise it is just as DEL, but non blocking. `UNLINK key [key
----...]` Since 4.0.0. O(1) for each key removed regardless of its size. Then the command does O(N) work in a different
----thread in order to reclaim memory, where N is the number of allocations the deleted objects where composed of.
+--- Delete a key asynchronously in another thread. Otherwise it is just as DEL, but non blocking. `UNLINK key [key
+--- ...]` Since 4.0.0. O(1) for each key removed regardless of its size. Then the command does O(N) work in a
+--- different thread in order to reclaim memory, where N is the number of allocations the deleted objects where
+--- composed of.
 ---@field unlink fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Stop listening for messages posted to the given channels. `UNSUBSCRIBE [channel [channel ...]]` Since 2.0.0. O(N)
----where N is the number of clients already subscribed to a channel. Refused: its messages would come between the
----replies; use redis:pubsub().
+--- Stop listening for messages posted to the given channels. `UNSUBSCRIBE [channel [channel ...]]` Since 2.0.0. O(N)
+--- where N is the number of clients already subscribed to a channel. Refused: its messages would come between the
+--- replies; use redis:pubsub().
 ---@field unsubscribe fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Forget about all watched keys. `UNWATCH` Since 2.2.0. O(1). Result: none.
+--- Forget about all watched keys. `UNWATCH` Since 2.2.0. O(1). Result: none.
 ---@field unwatch fun(self: redio.Handle): redio.Handle
----Wait for the synchronous replication of all the write commands sent in the context of the current connection. `WAIT
----numreplicas timeout` Since 3.0.0. O(1).
+--- Wait for the synchronous replication of all the write commands sent in the context of the current connection.
+--- `WAIT numreplicas timeout` Since 3.0.0. O(1).
 ---@field wait fun(self: redio.Handle, numreplicas: redio.Value, timeout: redio.Value): redio.Handle
----`WAITAOF`
+--- `WAITAOF`
 ---@field waitaof fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Watch the given keys to determine execution of the MULTI/EXEC block. `WATCH key [key ...]` Since 2.2.0. O(1) for
----every key. Result: none.
+--- Watch the given keys to determine execution of the MULTI/EXEC block. `WATCH key [key ...]` Since 2.2.0. O(1) for
+--- every key. Result: none.
 ---@field watch fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Marks a pending message as correctly processed, effectively removing it from the pending entries list of the
----consumer group. Return value of the command is the number of messages successfully acknowledged, that is, the IDs
----we were actually able to resolve in the PEL. `XACK key group id [id ...]` Since 5.0.0. O(1) for each message ID
----processed.
+--- Marks a pending message as correctly processed, effectively removing it from the pending entries list of the
+--- consumer group. Return value of the command is the number of messages successfully acknowledged, that is, the IDs
+--- we were actually able to resolve in the PEL. `XACK key group id [id ...]` Since 5.0.0. O(1) for each message ID
+--- processed.
 ---@field xack fun(self: redio.Handle, key: redio.Value, group: redio.Value, id: redio.Value, ...: redio.Value): redio.Handle
----Appends a new entry to a stream. `XADD key [NOMKSTREAM] [<MAXLEN|MINID> [=|~] threshold [LIMIT count]] <*|id> field
----value [field value ...]` Since 5.0.0. O(1) when adding a new entry, O(N) when trimming where N being the number of
----entries evicted. Result: a string.
+--- Appends a new entry to a stream. `XADD key [NOMKSTREAM] [<MAXLEN|MINID> [=|~] threshold [LIMIT count]] <*|id>
+--- field value [field value ...]` Since 5.0.0. O(1) when adding a new entry, O(N) when trimming where N being the
+--- number of entries evicted. Result: a string.
 ---@field xadd fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Changes (or acquires) ownership of messages in a consumer group, as if the messages were delivered to the specified
----consumer. `XAUTOCLAIM key group consumer min-idle-time start [COUNT count] [JUSTID]` Since 6.2.0. O(1) if COUNT is
----small.
+--- Changes (or acquires) ownership of messages in a consumer group, as if the messages were delivered to the
+--- specified consumer. `XAUTOCLAIM key group consumer min-idle-time start [COUNT count] [JUSTID]` Since 6.2.0. O(1)
+--- if COUNT is small.
 ---@field xautoclaim fun(self: redio.Handle, key: redio.Value, group: redio.Value, consumer: redio.Value, min_idle_time: redio.Value, start: redio.Value, ...: redio.Value): redio.Handle
----Changes (or acquires) ownership of a message in a consumer group, as if the message was delivered to the specified
----consumer. `XCLAIM key group consumer min-idle-time id [id ...] [IDLE ms] [TIME unix-time-milliseconds] [RETRYCOUNT
----count] [FORCE] [JUSTID] [LASTID id]` Since 5.0.0. O(log N) with N being the number of messages in the PEL of the
----consumer group.
+--- Changes (or acquires) ownership of a message in a consumer group, as if the message was delivered to the specified
+--- consumer. `XCLAIM key group consumer min-idle-time id [id ...] [IDLE ms] [TIME unix-time-milliseconds] [RETRYCOUNT
+--- count] [FORCE] [JUSTID] [LASTID id]` Since 5.0.0. O(log N) with N being the number of messages in the PEL of the
+--- consumer group.
 ---@field xclaim fun(self: redio.Handle, key: redio.Value, group: redio.Value, consumer: redio.Value, min_idle_time: redio.Value, id: redio.Value, ...: redio.Value): redio.Handle
----Removes the specified entries from the stream. Returns the number of items actually deleted, that may be different
----from the number of IDs passed in case certain IDs do not exist. `XDEL key id [id ...]` Since 5.0.0. O(1) for each
----single item to delete in the stream, regardless of the stream size.
+--- Removes the specified entries from the stream. Returns the number of items actually deleted, that may be different
+--- from the number of IDs passed in case certain IDs do not exist. `XDEL key id [id ...]` Since 5.0.0. O(1) for each
+--- single item to delete in the stream, regardless of the stream size.
 ---@field xdel fun(self: redio.Handle, key: redio.Value, id: redio.Value, ...: redio.Value): redio.Handle
----A container for consumer groups commands. `XGROUP` Since 5.0.0.
+--- A container for consumer groups commands. `XGROUP` Since 5.0.0.
 ---@field xgroup fun(self: redio.Handle, subcommand: redio.Value, ...: redio.Value): redio.Handle
----Create a consumer group. `XGROUP CREATE key groupname <id|$> [MKSTREAM] [ENTRIESREAD entries_read]` Since 5.0.0.
----O(1). Result: none.
+--- Create a consumer group. `XGROUP CREATE key groupname <id|$> [MKSTREAM] [ENTRIESREAD entries_read]` Since 5.0.0.
+--- O(1). Result: none.
 ---@field xgroup_create fun(self: redio.Handle, key: redio.Value, groupname: redio.Value, ...: redio.Value): redio.Handle
----Create a consumer in a consumer group. `XGROUP CREATECONSUMER key groupname consumername` Since 6.2.0. O(1).
----Result: a boolean.
+--- Create a consumer in a consumer group. `XGROUP CREATECONSUMER key groupname consumername` Since 6.2.0. O(1).
+--- Result: a boolean.
 ---@field xgroup_createconsumer fun(self: redio.Handle, key: redio.Value, groupname: redio.Value, consumername: redio.Value): redio.Handle
----Delete a consumer from a consumer group. `XGROUP DELCONSUMER key groupname consumername` Since 5.0.0. O(1).
+--- Delete a consumer from a consumer group. `XGROUP DELCONSUMER key groupname consumername` Since 5.0.0. O(1).
 ---@field xgroup_delconsumer fun(self: redio.Handle, key: redio.Value, groupname: redio.Value, consumername: redio.Value): redio.Handle
----Destroy a consumer group. `XGROUP DESTROY key groupname` Since 5.0.0. O(N) where N is the number of entries in the
----group's pending entries list (PEL). Result: a boolean.
+--- Destroy a consumer group. `XGROUP DESTROY key groupname` Since 5.0.0. O(N) where N is the number of entries in the
+--- group's pending entries list (PEL). Result: a boolean.
 ---@field xgroup_destroy fun(self: redio.Handle, key: redio.Value, groupname: redio.Value): redio.Handle
----Show helpful text about the different subcommands. `XGROUP HELP` Since 5.0.0. O(1). Result: a list of strings.
+--- Show helpful text about the different subcommands. `XGROUP HELP` Since 5.0.0. O(1). Result: a list of strings.
 ---@field xgroup_help fun(self: redio.Handle): redio.Handle
----Set a consumer group to an arbitrary last delivered ID value. `XGROUP SETID key groupname <id|$> [ENTRIESREAD
----entries_read]` Since 5.0.0. O(1). Result: none.
+--- Set a consumer group to an arbitrary last delivered ID value. `XGROUP SETID key groupname <id|$> [ENTRIESREAD
+--- entries_read]` Since 5.0.0. O(1). Result: none.
 ---@field xgroup_setid fun(self: redio.Handle, key: redio.Value, groupname: redio.Value, ...: redio.Value): redio.Handle
----A container for stream introspection commands. `XINFO` Since 5.0.0.
+--- A container for stream introspection commands. `XINFO` Since 5.0.0.
 ---@field xinfo fun(self: redio.Handle, subcommand: redio.Value, ...: redio.Value): redio.Handle
----List the consumers in a consumer group. `XINFO CONSUMERS key groupname` Since 5.0.0. O(1).
+--- List the consumers in a consumer group. `XINFO CONSUMERS key groupname` Since 5.0.0. O(1).
 ---@field xinfo_consumers fun(self: redio.Handle, key: redio.Value, groupname: redio.Value): redio.Handle
----List the consumer groups of a stream. `XINFO GROUPS key` Since 5.0.0. O(1).
+--- List the consumer groups of a stream. `XINFO GROUPS key` Since 5.0.0. O(1).
 ---@field xinfo_groups fun(self: redio.Handle, key: redio.Value): redio.Handle
----Show helpful text about the different subcommands. `XINFO HELP` Since 5.0.0. O(1). Result: a list of strings.
+--- Show helpful text about the different subcommands. `XINFO HELP` Since 5.0.0. O(1). Result: a list of strings.
 ---@field xinfo_help fun(self: redio.Handle): redio.Handle
----Get information about a stream. `XINFO STREAM key [FULL [COUNT count]]` Since 5.0.0. O(1).
+--- Get information about a stream. `XINFO STREAM key [FULL [COUNT count]]` Since 5.0.0. O(1).
 ---@field xinfo_stream fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Return the number of entries in a stream. `XLEN key` Since 5.0.0. O(1).
+--- Return the number of entries in a stream. `XLEN key` Since 5.0.0. O(1).
 ---@field xlen fun(self: redio.Handle, key: redio.Value): redio.Handle
----Return information and entries from a stream consumer group pending entries list, that are messages fetched but
----never acknowledged. `XPENDING key group [[IDLE min-idle-time] start end count [consumer]]` Since 5.0.0. O(N) with N
----being the number of elements returned, so asking for a small fixed number of entries per call is O(1). O(M), where
----M is the total number of entries scanned when used with the IDLE filter. When the command returns just the summary
----and the list of consumers is small, it runs in O(1) time; otherwise, an additional O(N) time for iterating every
----consumer. Result: a string.
+--- Return information and entries from a stream consumer group pending entries list, that are messages fetched but
+--- never acknowledged. `XPENDING key group [[IDLE min-idle-time] start end count [consumer]]` Since 5.0.0. O(N) with
+--- N being the number of elements returned, so asking for a small fixed number of entries per call is O(1). O(M),
+--- where M is the total number of entries scanned when used with the IDLE filter. When the command returns just the
+--- summary and the list of consumers is small, it runs in O(1) time; otherwise, an additional O(N) time for iterating
+--- every consumer. Result: a string.
 ---@field xpending fun(self: redio.Handle, key: redio.Value, group: redio.Value, ...: redio.Value): redio.Handle
----Return a range of elements in a stream, with IDs matching the specified IDs interval. `XRANGE key start end [COUNT
----count]` Since 5.0.0. O(N) with N being the number of elements being returned. If N is constant (e.g. always asking
----for the first 10 elements with COUNT), you can consider it O(1).
+--- Return a range of elements in a stream, with IDs matching the specified IDs interval. `XRANGE key start end [COUNT
+--- count]` Since 5.0.0. O(N) with N being the number of elements being returned. If N is constant (e.g. always asking
+--- for the first 10 elements with COUNT), you can consider it O(1).
 ---@field xrange fun(self: redio.Handle, key: redio.Value, start: redio.Value, end_: redio.Value, ...: redio.Value): redio.Handle
----Return never seen elements in multiple streams, with IDs greater than the ones reported by the caller for each
----stream. Can block. `XREAD [COUNT count] [BLOCK milliseconds] STREAMS key [key ...] id [id ...]` Since 5.0.0. For
----each stream mentioned: O(N) with N being the number of elements being returned, it means that XREAD-ing with a
----fixed COUNT is O(1). Note that when the BLOCK option is used, XADD will pay O(M) time in order to serve the M
----clients blocked on the stream getting new data.
+--- Return never seen elements in multiple streams, with IDs greater than the ones reported by the caller for each
+--- stream. Can block. `XREAD [COUNT count] [BLOCK milliseconds] STREAMS key [key ...] id [id ...]` Since 5.0.0. For
+--- each stream mentioned: O(N) with N being the number of elements being returned, it means that XREAD-ing with a
+--- fixed COUNT is O(1). Note that when the BLOCK option is used, XADD will pay O(M) time in order to serve the M
+--- clients blocked on the stream getting new data.
 ---@field xread fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Return new entries from a stream using a consumer group, or access the history of the pending entries for a given
----consumer. Can block. `XREADGROUP GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key
----...] id [id ...]` Since 5.0.0. For each stream mentioned: O(M) with M being the number of elements returned. If M
----is constant (e.g. always asking for the first 10 elements with COUNT), you can consider it O(1). On the other side
----when XREADGROUP blocks, XADD will pay the O(N) time in order to serve the N clients blocked on the stream getting
----new data.
+--- Return new entries from a stream using a consumer group, or access the history of the pending entries for a given
+--- consumer. Can block. `XREADGROUP GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key
+--- ...] id [id ...]` Since 5.0.0. For each stream mentioned: O(M) with M being the number of elements returned. If M
+--- is constant (e.g. always asking for the first 10 elements with COUNT), you can consider it O(1). On the other side
+--- when XREADGROUP blocks, XADD will pay the O(N) time in order to serve the N clients blocked on the stream getting
+--- new data.
 ---@field xreadgroup fun(self: redio.Handle, ...: redio.Value): redio.Handle
----Return a range of elements in a stream, with IDs matching the specified IDs interval, in reverse order (from
----greater to smaller IDs) compared to XRANGE. `XREVRANGE key end start [COUNT count]` Since 5.0.0. O(N) with N being
----the number of elements returned. If N is constant (e.g. always asking for the first 10 elements with COUNT), you
----can consider it O(1).
+--- Return a range of elements in a stream, with IDs matching the specified IDs interval, in reverse order (from
+--- greater to smaller IDs) compared to XRANGE. `XREVRANGE key end start [COUNT count]` Since 5.0.0. O(N) with N being
+--- the number of elements returned. If N is constant (e.g. always asking for the first 10 elements with COUNT), you
+--- can consider it O(1).
 ---@field xrevrange fun(self: redio.Handle, key: redio.Value, end_: redio.Value, start: redio.Value, ...: redio.Value): redio.Handle
----An internal command for replicating stream values. `XSETID key last-id [ENTRIESADDED entries_added] [MAXDELETEDID
----max_deleted_entry_id]` Since 5.0.0. O(1). Result: none.
+--- An internal command for replicating stream values. `XSETID key last-id [ENTRIESADDED entries_added] [MAXDELETEDID
+--- max_deleted_entry_id]` Since 5.0.0. O(1). Result: none.
 ---@field xsetid fun(self: redio.Handle, key: redio.Value, last_id: redio.Value, ...: redio.Value): redio.Handle
----Trims the stream to (approximately if '~' is passed) a certain size. `XTRIM key <MAXLEN|MINID> [=|~] threshold
----[LIMIT count]` Since 5.0.0. O(N), with N being the number of evicted entries. Constant times are very small
----however, since entries are organized in macro nodes containing multiple entries that can be released with a single
----deallocation.
+--- Trims the stream to (approximately if '~' is passed) a certain size. `XTRIM key <MAXLEN|MINID> [=|~] threshold
+--- [LIMIT count]` Since 5.0.0. O(N), with N being the number of evicted entries. Constant times are very small
+--- however, since entries are organized in macro nodes containing multiple entries that can be released with a single
+--- deallocation.
 ---@field xtrim fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Add one or more members to a sorted set, or update its score if it already exists. `ZADD key [NX|XX] [GT|LT] [CH]
----[INCR] score member [score member ...]` Since 1.2.0. O(log(N)) for each item added, where N is the number of
----elements in the sorted set.
+--- Add one or more members to a sorted set, or update its score if it already exists. `ZADD key [NX|XX] [GT|LT] [CH]
+--- [INCR] score member [score member ...]` Since 1.2.0. O(log(N)) for each item added, where N is the number of
+--- elements in the sorted set.
 ---@field zadd fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Get the number of members in a sorted set. `ZCARD key` Since 1.2.0. O(1).
+--- Get the number of members in a sorted set. `ZCARD key` Since 1.2.0. O(1).
 ---@field zcard fun(self: redio.Handle, key: redio.Value): redio.Handle
----Count the members in a sorted set with scores within the given values. `ZCOUNT key min max` Since 2.0.0. O(log(N))
----with N being the number of elements in the sorted set.
+--- Count the members in a sorted set with scores within the given values. `ZCOUNT key min max` Since 2.0.0. O(log(N))
+--- with N being the number of elements in the sorted set.
 ---@field zcount fun(self: redio.Handle, key: redio.Value, min: redio.Value, max: redio.Value): redio.Handle
----Subtract multiple sorted sets. `ZDIFF numkeys key [key ...] [WITHSCORES]` Since 6.2.0. O(L + (N-K)log(N)) worst
----case where L is the total number of elements in all the sets, N is the size of the first set, and K is the size of
----the result set.
+--- Subtract multiple sorted sets. `ZDIFF numkeys key [key ...] [WITHSCORES]` Since 6.2.0. O(L + (N-K)log(N)) worst
+--- case where L is the total number of elements in all the sets, N is the size of the first set, and K is the size of
+--- the result set.
 ---@field zdiff fun(self: redio.Handle, numkeys: redio.Value, ...: redio.Value): redio.Handle
----Subtract multiple sorted sets and store the resulting sorted set in a new key. `ZDIFFSTORE destination numkeys key
----[key ...]` Since 6.2.0. O(L + (N-K)log(N)) worst case where L is the total number of elements in all the sets, N is
----the size of the first set, and K is the size of the result set.
+--- Subtract multiple sorted sets and store the resulting sorted set in a new key. `ZDIFFSTORE destination numkeys key
+--- [key ...]` Since 6.2.0. O(L + (N-K)log(N)) worst case where L is the total number of elements in all the sets, N
+--- is the size of the first set, and K is the size of the result set.
 ---@field zdiffstore fun(self: redio.Handle, destination: redio.Value, numkeys: redio.Value, ...: redio.Value): redio.Handle
----Increment the score of a member in a sorted set. `ZINCRBY key increment member` Since 1.2.0. O(log(N)) where N is
----the number of elements in the sorted set. Result: a number.
+--- Increment the score of a member in a sorted set. `ZINCRBY key increment member` Since 1.2.0. O(log(N)) where N is
+--- the number of elements in the sorted set. Result: a number.
 ---@field zincrby fun(self: redio.Handle, key: redio.Value, increment: redio.Value, member: redio.Value): redio.Handle
----Intersect multiple sorted sets. `ZINTER numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE
----<SUM|MIN|MAX>] [WITHSCORES]` Since 6.2.0. O(N*K)+O(M*log(M)) worst case with N being the smallest input sorted set,
----K being the number of input sorted sets and M being the number of elements in the resulting sorted set.
+--- Intersect multiple sorted sets. `ZINTER numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE
+--- <SUM|MIN|MAX>] [WITHSCORES]` Since 6.2.0. O(N*K)+O(M*log(M)) worst case with N being the smallest input sorted
+--- set, K being the number of input sorted sets and M being the number of elements in the resulting sorted set.
 ---@field zinter fun(self: redio.Handle, numkeys: redio.Value, ...: redio.Value): redio.Handle
----Intersect multiple sorted sets and return the cardinality of the result. `ZINTERCARD numkeys key [key ...] [LIMIT
----limit]` Since 7.0.0. O(N*K) worst case with N being the smallest input sorted set, K being the number of input
----sorted sets.
+--- Intersect multiple sorted sets and return the cardinality of the result. `ZINTERCARD numkeys key [key ...] [LIMIT
+--- limit]` Since 7.0.0. O(N*K) worst case with N being the smallest input sorted set, K being the number of input
+--- sorted sets.
 ---@field zintercard fun(self: redio.Handle, numkeys: redio.Value, ...: redio.Value): redio.Handle
----Intersect multiple sorted sets and store the resulting sorted set in a new key. `ZINTERSTORE destination numkeys
----key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM|MIN|MAX>]` Since 2.0.0. O(N*K)+O(M*log(M)) worst case
----with N being the smallest input sorted set, K being the number of input sorted sets and M being the number of
----elements in the resulting sorted set.
+--- Intersect multiple sorted sets and store the resulting sorted set in a new key. `ZINTERSTORE destination numkeys
+--- key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM|MIN|MAX>]` Since 2.0.0. O(N*K)+O(M*log(M)) worst case
+--- with N being the smallest input sorted set, K being the number of input sorted sets and M being the number of
+--- elements in the resulting sorted set.
 ---@field zinterstore fun(self: redio.Handle, destination: redio.Value, numkeys: redio.Value, ...: redio.Value): redio.Handle
----Count the number of members in a sorted set between a given lexicographical range. `ZLEXCOUNT key min max` Since
----2.8.9. O(log(N)) with N being the number of elements in the sorted set.
+--- Count the number of members in a sorted set between a given lexicographical range. `ZLEXCOUNT key min max` Since
+--- 2.8.9. O(log(N)) with N being the number of elements in the sorted set.
 ---@field zlexcount fun(self: redio.Handle, key: redio.Value, min: redio.Value, max: redio.Value): redio.Handle
----Remove and return members with scores in a sorted set. `ZMPOP numkeys key [key ...] <MIN|MAX> [COUNT count]` Since
----7.0.0. O(K) + O(M*log(N)) where K is the number of provided keys, N being the number of elements in the sorted set,
----and M being the number of elements popped.
+--- Remove and return members with scores in a sorted set. `ZMPOP numkeys key [key ...] <MIN|MAX> [COUNT count]` Since
+--- 7.0.0. O(K) + O(M*log(N)) where K is the number of provided keys, N being the number of elements in the sorted
+--- set, and M being the number of elements popped.
 ---@field zmpop fun(self: redio.Handle, numkeys: redio.Value, ...: redio.Value): redio.Handle
----Get the score associated with the given members in a sorted set. `ZMSCORE key member [member ...]` Since 6.2.0.
----O(N) where N is the number of members being requested. Result: a list of numbers.
+--- Get the score associated with the given members in a sorted set. `ZMSCORE key member [member ...]` Since 6.2.0.
+--- O(N) where N is the number of members being requested. Result: a list of numbers.
 ---@field zmscore fun(self: redio.Handle, key: redio.Value, member: redio.Value, ...: redio.Value): redio.Handle
----Remove and return members with the highest scores in a sorted set. `ZPOPMAX key [count]` Since 5.0.0. O(log(N)*M)
----with N being the number of elements in the sorted set, and M being the number of elements popped.
+--- Remove and return members with the highest scores in a sorted set. `ZPOPMAX key [count]` Since 5.0.0. O(log(N)*M)
+--- with N being the number of elements in the sorted set, and M being the number of elements popped.
 ---@field zpopmax fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Remove and return members with the lowest scores in a sorted set. `ZPOPMIN key [count]` Since 5.0.0. O(log(N)*M)
----with N being the number of elements in the sorted set, and M being the number of elements popped.
+--- Remove and return members with the lowest scores in a sorted set. `ZPOPMIN key [count]` Since 5.0.0. O(log(N)*M)
+--- with N being the number of elements in the sorted set, and M being the number of elements popped.
 ---@field zpopmin fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Get one or multiple random elements from a sorted set. `ZRANDMEMBER key [count [WITHSCORES]]` Since 6.2.0. O(N)
----where N is the number of elements returned.
+--- Get one or multiple random elements from a sorted set. `ZRANDMEMBER key [count [WITHSCORES]]` Since 6.2.0. O(N)
+--- where N is the number of elements returned.
 ---@field zrandmember fun(self: redio.Handle, key: redio.Value, ...: redio.Value): redio.Handle
----Return a range of members in a sorted set. `ZRANGE key start stop [BYSCORE|BYLEX] [REV] [LIMIT offset count]
----[WITHSCORES]` Since 1.2.0. O(log(N)+M) with N being the number of elements in the sorted set and M the number of
----elements returned.
+--- Return a range of members in a sorted set. `ZRANGE key start stop [BYSCORE|BYLEX] [REV] [LIMIT offset count]
+--- [WITHSCORES]` Since 1.2.0. O(log(N)+M) with N being the number of elements in the sorted set and M the number of
+--- elements returned.
 ---@field zrange fun(self: redio.Handle, key: redio.Value, start: redio.Value, stop: redio.Value, ...: redio.Value): redio.Handle
----Return a range of members in a sorted set, by lexicographical range. `ZRANGEBYLEX key min max [LIMIT offset count]`
----Deprecated; instead: `ZRANGE` with the `BYLEX` argument. Since 2.8.9. O(log(N)+M) with N being the number of
----elements in the sorted set and M the number of elements being returned. If M is constant (e.g. always asking for
----the first 10 elements with LIMIT), you can consider it O(log(N)).
+--- Return a range of members in a sorted set, by lexicographical range. `ZRANGEBYLEX key min max [LIMIT offset
+--- count]` Deprecated; instead: `ZRANGE` with the `BYLEX` argument. Since 2.8.9. O(log(N)+M) with N being the number
+--- of elements in the sorted set and M the number of elements being returned. If M is constant (e.g. always asking
+--- for the first 10 elements with LIMIT), you can consider it O(log(N)).
 ---@field zrangebylex fun(self: redio.Handle, key: redio.Value, min: redio.Value, max: redio.Value, ...: redio.Value): redio.Handle
----Return a range of members in a sorted set, by score. `ZRANGEBYSCORE key min max [WITHSCORES] [LIMIT offset count]`
----Deprecated; instead: `ZRANGE` with the `BYSCORE` argument. Since 1.0.5. O(log(N)+M) with N being the number of
----elements in the sorted set and M the number of elements being returned. If M is constant (e.g. always asking for
----the first 10 elements with LIMIT), you can consider it O(log(N)).
+--- Return a range of members in a sorted set, by score. `ZRANGEBYSCORE key min max [WITHSCORES] [LIMIT offset count]`
+--- Deprecated; instead: `ZRANGE` with the `BYSCORE` argument. Since 1.0.5. O(log(N)+M) with N being the number of
+--- elements in the sorted set and M the number of elements being returned. If M is constant (e.g. always asking for
+--- the first 10 elements with LIMIT), you can consider it O(log(N)).
 ---@field zrangebyscore fun(self: redio.Handle, key: redio.Value, min: redio.Value, max: redio.Value, ...: redio.Value): redio.Handle
----Store a range of members from sorted set into another key. `ZRANGESTORE dst src min max [BYSCORE|BYLEX] [REV]
----[LIMIT offset count]` Since 6.2.0. O(log(N)+M) with N being the number of elements in the sorted set and M the
----number of elements stored into the destination key.
+--- Store a range of members from sorted set into another key. `ZRANGESTORE dst src min max [BYSCORE|BYLEX] [REV]
+--- [LIMIT offset count]` Since 6.2.0. O(log(N)+M) with N being the number of elements in the sorted set and M the
+--- number of elements stored into the destination key.
 ---@field zrangestore fun(self: redio.Handle, dst: redio.Value, src: redio.Value, min: redio.Value, max: redio.Value, ...: redio.Value): redio.Handle
----Determine the index of a member in a sorted set. `ZRANK key member` Since 2.0.0. O(log(N)).
+--- Determine the index of a member in a sorted set. `ZRANK key member` Since 2.0.0. O(log(N)).
 ---@field zrank fun(self: redio.Handle, key: redio.Value, member: redio.Value): redio.Handle
----Remove one or more members from a sorted set. `ZREM key member [member ...]` Since 1.2.0. O(M*log(N)) with N being
----the number of elements in the sorted set and M the number of elements to be removed.
+--- Remove one or more members from a sorted set. `ZREM key member [member ...]` Since 1.2.0. O(M*log(N)) with N being
+--- the number of elements in the sorted set and M the number of elements to be removed.
 ---@field zrem fun(self: redio.Handle, key: redio.Value, member: redio.Value, ...: redio.Value): redio.Handle
----Remove all members in a sorted set between the given lexicographical range. `ZREMRANGEBYLEX key min max` Since
----2.8.9. O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements removed by
----the operation.
+--- Remove all members in a sorted set between the given lexicographical range. `ZREMRANGEBYLEX key min max` Since
+--- 2.8.9. O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements removed by
+--- the operation.
 ---@field zremrangebylex fun(self: redio.Handle, key: redio.Value, min: redio.Value, max: redio.Value): redio.Handle
----Remove all members in a sorted set within the given indexes. `ZREMRANGEBYRANK key start stop` Since 2.0.0.
----O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements removed by the
----operation.
+--- Remove all members in a sorted set within the given indexes. `ZREMRANGEBYRANK key start stop` Since 2.0.0.
+--- O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements removed by the
+--- operation.
 ---@field zremrangebyrank fun(self: redio.Handle, key: redio.Value, start: redio.Value, stop: redio.Value): redio.Handle
----Remove all members in a sorted set within the given scores. `ZREMRANGEBYSCORE key min max` Since 1.2.0. O(log(N)+M)
----with N being the number of elements in the sorted set and M the number of elements removed by the operation.
+--- Remove all members in a sorted set within the given scores. `ZREMRANGEBYSCORE key min max` Since 1.2.0.
+--- O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements removed by the
+--- operation.
 ---@field zremrangebyscore fun(self: redio.Handle, key: redio.Value, min: redio.Value, max: redio.Value): redio.Handle
----Return a range of members in a sorted set, by index, with scores ordered from high to low. `ZREVRANGE key start
----stop [WITHSCORES]` Deprecated; instead: `ZRANGE` with the `REV` argument. Since 1.2.0. O(log(N)+M) with N being the
----number of elements in the sorted set and M the number of elements returned.
+--- Return a range of members in a sorted set, by index, with scores ordered from high to low. `ZREVRANGE key start
+--- stop [WITHSCORES]` Deprecated; instead: `ZRANGE` with the `REV` argument. Since 1.2.0. O(log(N)+M) with N being
+--- the number of elements in the sorted set and M the number of elements returned.
 ---@field zrevrange fun(self: redio.Handle, key: redio.Value, start: redio.Value, stop: redio.Value, ...: redio.Value): redio.Handle
----Return a range of members in a sorted set, by lexicographical range, ordered from higher to lower strings.
----`ZREVRANGEBYLEX key max min [LIMIT offset count]` Deprecated; instead: `ZRANGE` with the `REV` and `BYLEX`
----arguments. Since 2.8.9. O(log(N)+M) with N being the number of elements in the sorted set and M the number of
----elements being returned. If M is constant (e.g. always asking for the first 10 elements with LIMIT), you can
----consider it O(log(N)).
+--- Return a range of members in a sorted set, by lexicographical range, ordered from higher to lower strings.
+--- `ZREVRANGEBYLEX key max min [LIMIT offset count]` Deprecated; instead: `ZRANGE` with the `REV` and `BYLEX`
+--- arguments. Since 2.8.9. O(log(N)+M) with N being the number of elements in the sorted set and M the number of
+--- elements being returned. If M is constant (e.g. always asking for the first 10 elements with LIMIT), you can
+--- consider it O(log(N)).
 ---@field zrevrangebylex fun(self: redio.Handle, key: redio.Value, max: redio.Value, min: redio.Value, ...: redio.Value): redio.Handle
----Return a range of members in a sorted set, by score, with scores ordered from high to low. `ZREVRANGEBYSCORE key
----max min [WITHSCORES] [LIMIT offset count]` Deprecated; instead: `ZRANGE` with the `REV` and `BYSCORE` arguments.
----Since 2.2.0. O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements being
----returned. If M is constant (e.g. always asking for the first 10 elements with LIMIT), you can consider it
----O(log(N)).
+--- Return a range of members in a sorted set, by score, with scores ordered from high to low. `ZREVRANGEBYSCORE key
+--- max min [WITHSCORES] [LIMIT offset count]` Deprecated; instead: `ZRANGE` with the `REV` and `BYSCORE` arguments.
+--- Since 2.2.0. O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements being
+--- returned. If M is constant (e.g. always asking for the first 10 elements with LIMIT), you can consider it
+--- O(log(N)).
 ---@field zrevrangebyscore fun(self: redio.Handle, key: redio.Value, max: redio.Value, min: redio.Value, ...: redio.Value): redio.Handle
----Determine the index of a member in a sorted set, with scores ordered from high to low. `ZREVRANK key member` Since
----2.0.0. O(log(N)).
+--- Determine the index of a member in a sorted set, with scores ordered from high to low. `ZREVRANK key member` Since
+--- 2.0.0. O(log(N)).
 ---@field zrevrank fun(self: redio.Handle, key: redio.Value, member: redio.Value): redio.Handle
----Incrementally iterate sorted sets elements and associated scores. `ZSCAN key cursor [MATCH pattern] [COUNT count]`
----Since 2.8.0. O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to
----return back to 0. N is the number of elements inside the collection.
+--- Incrementally iterate sorted sets elements and associated scores. `ZSCAN key cursor [MATCH pattern] [COUNT count]`
+--- Since 2.8.0. O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to
+--- return back to 0. N is the number of elements inside the collection.
 ---@field zscan fun(self: redio.Handle, key: redio.Value, cursor: redio.Value, ...: redio.Value): redio.Handle
----Get the score associated with the given member in a sorted set. `ZSCORE key member` Since 1.2.0. O(1). Result: a
----number.
+--- Get the score associated with the given member in a sorted set. `ZSCORE key member` Since 1.2.0. O(1). Result: a
+--- number.
 ---@field zscore fun(self: redio.Handle, key: redio.Value, member: redio.Value): redio.Handle
----Add multiple sorted sets. `ZUNION numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM|MIN|MAX>]
----[WITHSCORES]` Since 6.2.0. O(N)+O(M*log(M)) with N being the sum of the sizes of the input sorted sets, and M being
----the number of elements in the resulting sorted set.
+--- Add multiple sorted sets. `ZUNION numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM|MIN|MAX>]
+--- [WITHSCORES]` Since 6.2.0. O(N)+O(M*log(M)) with N being the sum of the sizes of the input sorted sets, and M
+--- being the number of elements in the resulting sorted set.
 ---@field zunion fun(self: redio.Handle, numkeys: redio.Value, ...: redio.Value): redio.Handle
----Add multiple sorted sets and store the resulting sorted set in a new key. `ZUNIONSTORE destination numkeys key [key
----...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM|MIN|MAX>]` Since 2.0.0. O(N)+O(M log(M)) with N being the sum of
----the sizes of the input sorted sets, and M being the number of elements in the resulting sorted set.
+--- Add multiple sorted sets and store the resulting sorted set in a new key. `ZUNIONSTORE destination numkeys key
+--- [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM|MIN|MAX>]` Since 2.0.0. O(N)+O(M log(M)) with N being the
+--- sum of the sizes of the input sorted sets, and M being the number of elements in the resulting sorted set.
 ---@field zunionstore fun(self: redio.Handle, destination: redio.Value, numkeys: redio.Value, ...: redio.Value): redio.Handle

@@ -1,31 +1,32 @@
 -- SPDX-License-Identifier: MIT
 ---@meta _
--- The public contract, for LuaLS and whatever else reads its annotations; the commands are in commands.lua beside this.
--- Not to be required. docs/reference.md says what all this means.
+-- The public contract, for LuaLS and other readers of its annotations. The commands are in commands.lua beside this
+-- file. It is not for `require`. docs/reference.md has the explanations.
 
 ---@class redio
 ---@field _VERSION string
 ---@field null lightuserdata JSON's null, equal to cjson.null
 ---@field errors redio.errors
----A client. No I/O before it is used. Raises when the URL or an option is wrong.
+--- Makes a client, without I/O. Raises when the URL or an option is wrong.
 ---@field Redis fun(url?: string, options?: redio.Options): redio.Client
----Runs `fn(...)` as a task, and the host's loop until it ends. Inside of a running loop just calls it.
+--- Runs `fn(...)` as a task, and the host's loop until the task ends. Inside of a running loop it just calls `fn`.
 ---@field run fun(fn: function, ...): any
----Starts a task beside this one.
+--- Starts a task beside this one.
 ---@field spawn fun(fn: function, ...): redio.Task
----Runs functions side by side: the first result of each, in order. The first error cancels the others and is raised.
+--- Runs functions side by side. Returns the first result of each, in order. The first error cancels the others and is
+--- raised.
 ---@field gather fun(...: function): any
 ---@field sleep fun(seconds: number)
----Runs `fn(...)`; when time is out, cancels it where it waits and raises TimeoutError.
+--- Runs `fn(...)`. When time runs out, cancels it where it waits and raises TimeoutError.
 ---@field with_timeout fun(seconds: number, fn: function, ...): any
----Has `fn` called with the errors of tasks and coroutines that nothing awaits; returns the former function.
+--- Sets the function that is called with errors of tasks and coroutines that nothing awaits. Returns the former one.
 ---@field on_uncaught fun(fn?: fun(err: any, traceback: string)): fun(err: any, traceback: string)
 ---@field parse_url fun(url?: string): table
----Undoes strdecode.
+--- Undoes strdecode.
 ---@field strencode fun(text: string): string
 
 ---@class redio.errors
----Whether a value is an error of redio, and of that kind or a case of it.
+--- True when a value is an error of redio. With `kind`, also true only for errors of that kind.
 ---@field is fun(value: any, kind?: string): boolean
 
 ---@class redio.Options
@@ -48,11 +49,11 @@
 ---@field retry? boolean|{max?: integer, base?: number, cap?: number} true: {max = 3, base = 0.15, cap = 3}
 ---@field health_check_interval? number|false false: seconds of silence before a PING
 ---@field decode? "none"|"str"|"auto"|fun(bytes: string): any "none": the mode of all awaits and receivers
----@field null? any what stands for null, as a result and in tables
+---@field null? any the value for null, as a result and in tables
 ---@field json? {encode: (fun(value: any): string), decode: (fun(text: string): any)} lua-cjson
----@field on_connect? fun(handle: redio.Handle) called on each new connection before anyone else may use it
+---@field on_connect? fun(handle: redio.Handle) called on each new connection before any other use of it
 ---@field queue_limit? integer 1000: messages that wait in a receiver or a monitor
----@field max_queued_bytes? integer 67108864: of a connection, not yet taken by the network; of messages that wait
+---@field max_queued_bytes? integer 67108864: of a connection, not yet taken by the socket; of messages that wait
 ---@field limits? {max_bulk?: integer, max_elements?: integer, max_line?: integer, max_depth?: integer} of one reply
 ---@field transport? table see docs/transports.md
 
@@ -60,21 +61,22 @@
 ---@field ca? string a file of certificates
 ---@field cert? string a file
 ---@field key? string a file
----@field server_name? string to be on the certificate, when it is not the host's
+---@field server_name? string the name on the certificate, if it is not the host
 ---@field verify? boolean true
 ---@field min_version? string "1.2"
 
 ---@class redio.Client
----A fresh handle. Handles are for one coroutine each, the client is for all.
+--- A new handle. A handle is for one coroutine, the client is for all.
 ---@overload fun(): redio.Handle
 ---@field closed boolean
----A receiver of messages.
+--- A receiver of messages.
 ---@field pubsub fun(self: redio.Client, ...: string): redio.Receiver
----A handle on a private connection that does not reconnect, until it is closed.
+--- A handle on a private connection that does not reconnect, until it is closed.
 ---@field connection fun(self: redio.Client): redio.Handle
----Calls `fn` with such a handle, closes it whatever happens, and returns what `fn` returned.
+--- Calls `fn` with such a handle, closes the handle also after an error, and returns the results of `fn`.
 ---@field with_connection fun(self: redio.Client, fn: fun(handle: redio.Handle): any): any
----WATCH, `fn` reads and queues, EXEC; again when a watched key has changed. Raises WatchError when it did each time.
+--- Sends WATCH, calls `fn`, which reads and queues, and sends EXEC. Repeats this when a watched key has changed. Raises
+--- WatchError when it has changed each time.
 ---@field transaction fun(self: redio.Client, keys: string|string[], fn: fun(handle: redio.Handle), options?: {retries?: integer}): table|true
 ---@field script fun(self: redio.Client, source: string): redio.Script
 ---@field scan fun(self: redio.Client, options?: {match?: string, count?: integer, type?: string}): fun(): string?
@@ -83,46 +85,46 @@
 ---@field zscan fun(self: redio.Client, key: string, options?: {match?: string, count?: integer}): fun(): any, number?
 ---@field lock fun(self: redio.Client, name: string, options?: {timeout?: number, blocking_timeout?: number, sleep?: number}): redio.Lock
 ---@field monitor fun(self: redio.Client): redio.Monitor
----Numbers: connections, idle, waiting, in_flight, queued_bytes, reconnects, receivers.
+--- Numbers: connections, idle, waiting, in_flight, queued_bytes, reconnects, receivers.
 ---@field stats fun(self: redio.Client): table<string, number>
----Closes connections: the idle ones, or all.
+--- Closes connections: the idle ones, or all.
 ---@field disconnect fun(self: redio.Client, options?: {idle?: boolean})
----Stops new work, lets what is in flight finish within `drain` seconds (1), and closes.
+--- Refuses new work, lets chains in flight finish within `drain` seconds (1), and closes.
 ---@field close fun(self: redio.Client, options?: {drain?: number})
 
 ---@class redio.Handle
 ---@overload fun(): any
 ---@field closed boolean
 ---@field in_transaction boolean
----Queues any command, by name: `call("JSON.SET", key, path, value)`.
+--- Queues any command, by name: `call("JSON.SET", key, path, value)`.
 ---@field call fun(self: redio.Handle, name: string, ...: redio.Value): redio.Handle
----Sends what is queued, waits, returns the results. Raises the first error reply after all replies are in.
+--- Sends the queued commands, waits, and returns the results. Raises the first error reply when all replies are in.
 ---@field await fun(self: redio.Handle): any
----The same in one list; error replies stay in their places as error objects.
+--- The same, with all results in one list. Error replies are error objects in their places.
 ---@field replies fun(self: redio.Handle): table
----Values as text, for the next await: bytes that are no UTF-8 become surrogates.
+--- Returns values of the next await as text: bytes that are no UTF-8 become surrogates.
 ---@field strdecode fun(self: redio.Handle): redio.Handle
----Values as JSON and numbers where they parse as such, for the next await.
+--- Decodes values of the next await that parse as JSON or as numbers.
 ---@field autodecode fun(self: redio.Handle): redio.Handle
----Values through a function, for the next await.
+--- Passes values of the next await through a function.
 ---@field decoder fun(self: redio.Handle, fn: fun(bytes: string): any): redio.Handle
----The next await may take so many seconds.
+--- Limits the next await to some seconds.
 ---@field timeout fun(self: redio.Handle, seconds: number): redio.Handle
----Its connection is closed rather than used again.
+--- Closes the connection after use instead of returning it to the pool.
 ---@field prevent_pooling fun(self: redio.Handle): redio.Handle
----How many commands are queued.
+--- The number of queued commands.
 ---@field queued fun(self: redio.Handle): integer
----Forgets them.
+--- Drops the queued commands.
 ---@field clear fun(self: redio.Handle): redio.Handle
----Forgets them, and closes the handle's own connection if there is one.
+--- Drops the queued commands, and closes the handle's own connection if it has one.
 ---@field close fun(self: redio.Handle)
 
 ---@class redio.Receiver
----The next message.
+--- The next message.
 ---@overload fun(): any
 ---@field closed boolean
 ---@field in_pubsub boolean
----@field pubsub_channels table<string, boolean> what the server has confirmed
+---@field pubsub_channels table<string, boolean> confirmed by the server
 ---@field pubsub_patterns table<string, boolean>
 ---@field subscribe fun(self: redio.Receiver, ...: string): redio.Receiver
 ---@field psubscribe fun(self: redio.Receiver, ...: string): redio.Receiver
@@ -130,20 +132,20 @@
 ---@field unsubscribe fun(self: redio.Receiver, ...: string): redio.Receiver
 ---@field punsubscribe fun(self: redio.Receiver, ...: string): redio.Receiver
 ---@field sunsubscribe fun(self: redio.Receiver, ...: string): redio.Receiver
----Subscribes now; returns when the server has confirmed.
+--- Subscribes now; returns when the server has confirmed.
 ---@field connect fun(self: redio.Receiver): redio.Receiver
----The next message; nil after close(), or when nothing is subscribed any more.
+--- The next message; nil after close(), or when nothing is subscribed any more.
 ---@field await fun(self: redio.Receiver): any
----An iterator that closes the receiver when the loop is left (Lua 5.4).
+--- An iterator. On Lua 5.4 the receiver is closed when the loop ends.
 ---@field messages fun(self: redio.Receiver): fun(): any
----The channel's name comes before each message.
+--- Returns the channel's name before each message.
 ---@field with_channel fun(self: redio.Receiver): redio.Receiver
 ---@field strdecode fun(self: redio.Receiver): redio.Receiver
 ---@field autodecode fun(self: redio.Receiver): redio.Receiver
 ---@field decoder fun(self: redio.Receiver, fn: fun(bytes: string): any): redio.Receiver
----Survives a lost connection: subscribes again, then calls `fn` with the seconds of the gap.
+--- Survives a lost connection: subscribes again, then calls `fn` with the length of the gap in seconds.
 ---@field resubscribe fun(self: redio.Receiver, fn?: fun(gap: number)): redio.Receiver
----A view of one channel, to which its messages go.
+--- A view of one channel or pattern. Messages of that name go to the view.
 ---@field channel fun(self: redio.Receiver, name: string): redio.Channel
 ---@field close fun(self: redio.Receiver)
 
@@ -151,36 +153,36 @@
 ---@field name string
 ---@field is_pattern boolean
 ---@field is_active boolean
----The next message and the channel it came by. Raises TimeoutError, ChannelClosedError.
+--- The next message and the name of its channel. Raises TimeoutError, ChannelClosedError.
 ---@field get fun(self: redio.Channel, options?: {timeout?: number, decoder?: fun(bytes: string): any}): any, string?
 ---@field get_json fun(self: redio.Channel, options?: {timeout?: number}): any, string?
----Waits until a message is there; false: none will come.
+--- Waits until there is a message. Returns false when none will come.
 ---@field wait_message fun(self: redio.Channel): boolean
 ---@field messages fun(self: redio.Channel, options?: {timeout?: number, decoder?: fun(bytes: string): any}): fun(): any
 
 ---@class redio.Script
----KEYS and ARGV.
+--- Runs the script with KEYS and ARGV.
 ---@overload fun(keys?: string[], args?: redio.Value[]): any
 
 ---@class redio.Lock
 ---@field name string
 ---@field token string? while it is held
 ---@field timeout number seconds until it expires by itself
----false when blocking_timeout ran out.
+--- Returns false when blocking_timeout runs out.
 ---@field acquire fun(self: redio.Lock): boolean
----Holds it for so many seconds more, from now. Raises when it was lost.
+--- Lets the lock expire in `seconds` from now. Raises when it was lost.
 ---@field extend fun(self: redio.Lock, seconds: number)
----Gives it back. Raises when it was lost.
+--- Releases the lock. Raises when it was lost.
 ---@field release fun(self: redio.Lock)
 ---@field owned fun(self: redio.Lock): boolean
 
 ---@class redio.Monitor
----The next command.
+--- The next command.
 ---@overload fun(): redio.MonitorLine?
 ---@field closed boolean
 ---@field connect fun(self: redio.Monitor): redio.Monitor
 ---@field await fun(self: redio.Monitor): redio.MonitorLine?
----An iterator that closes the monitor when the loop is left (Lua 5.4).
+--- An iterator. On Lua 5.4 the monitor is closed when the loop ends.
 ---@field lines fun(self: redio.Monitor): fun(): redio.MonitorLine?
 ---@field close fun(self: redio.Monitor)
 
@@ -192,9 +194,9 @@
 ---@field command string
 
 ---@class redio.Task
----What its function returned; raises what it raised.
+--- Waits for the task. Returns the results of its function, or raises its error.
 ---@field await fun(self: redio.Task): any
----Ends it where it waits; false when it had ended before.
+--- Ends the task where it waits. Returns false when it had ended before.
 ---@field cancel fun(self: redio.Task): boolean
 ---@field status fun(self: redio.Task): "running"|"waiting"|"done"|"failed"|"cancelled"
 
@@ -206,4 +208,4 @@
 ---@field index? integer its place in the chain
 ---@field replies? table all results of the chain
 ---@field sent? "no"|"yes"|"maybe" whether the server may have executed it
----@field address? string which server
+---@field address? string the server's address

@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: MIT
--- A view of one channel of a receiver: while it exists, that channel's messages wait here.
+-- A view of one channel or pattern of a receiver. While it exists, messages of that name go to its own mailbox.
+-- Specs: client/receiver, regress/receiver_several_waiters
 
 local arg_check = require "redio.base.arg_check"
 local errors = require "redio.base.errors"
-local mailbox = require "redio.receive.mailbox"
 local task = require "redio.task"
 
 local M = {}
@@ -11,28 +11,24 @@ local M = {}
 ---@class redio.Channel
 ---@field name string
 ---@field is_pattern boolean
----@field is_active boolean subscribed, or messages are left
+---@field is_active boolean true while it is subscribed or has messages left
 local Channel = {}
-
-function Channel:_is_subscribed()
-  local receiver = self._receiver
-  return not receiver.closed and receiver._subscriptions:wants(self.name)
-end
 
 local metatable = { __name = "redio.Channel" }
 
 function metatable.__index(self, key)
-  if key == "is_active" then return self._mailbox.messages:count() > 0 or self:_is_subscribed() end
-  if key == "is_pattern" then return self._receiver._subscriptions.wanted.pattern[self.name] or false end
+  if key == "is_active" then return self._mailbox.messages:count() > 0 or self._mailbox.expects() end
+  if key == "is_pattern" then return self._subscriptions.wanted.pattern[self.name] or false end
   return Channel[key]
 end
 
-function M.new(receiver, name)
-  local self = setmetatable({ name = name, _receiver = receiver }, metatable)
-  self._mailbox = mailbox.new(receiver._feed, function()
-    return self:_is_subscribed()
-  end)
-  return self
+---@param receiver redio.Receiver
+---@param name string
+---@param mailbox redio.Mailbox
+---@param subscriptions redio.Subscriptions the receiver's
+function M.new(receiver, name, mailbox, subscriptions)
+  local self = { name = name, _receiver = receiver, _mailbox = mailbox, _subscriptions = subscriptions }
+  return setmetatable(self, metatable)
 end
 
 function Channel:_take(timeout)
@@ -42,11 +38,12 @@ function Channel:_take(timeout)
   return task.with_deadline(self._receiver.client.transport, timeout, err, nil, messages.next, messages)
 end
 
---- The next message of this channel, and the name of the channel it came by (of interest for patterns).
+--- The next message, and the name of its channel (of a pattern, the one that matched).
 ---@param opts table? timeout: seconds; decoder: fun(bytes)
 ---@return any message nil when it was unsubscribed meanwhile
 ---@return string? channel
---- Raises ChannelClosedError when nothing can come any more or the server has ended the subscription, TimeoutError.
+--- Raises TimeoutError. Raises ChannelClosedError when no message can come any more, or when the server has ended the
+--- subscription.
 function Channel:get(opts)
   arg_check.seconds_option(opts and opts.timeout, "timeout", 2, true)
   if not task.can_wait() then return task.block(self._receiver.client.transport, self.get, self, opts) end
@@ -60,21 +57,21 @@ function Channel:get(opts)
   return value, message.channel
 end
 
---- The next message, which is JSON.
+--- The next message, decoded as JSON.
 ---@param opts table? timeout
 function Channel:get_json(opts)
   arg_check.seconds_option(opts and opts.timeout, "timeout", 2, true)
   return self:get { timeout = opts and opts.timeout, decoder = self._receiver.client.json_decode }
 end
 
---- Waits until a message is there.
----@return boolean there false: none will come
+--- Waits until there is a message.
+---@return boolean found false when none will come
 function Channel:wait_message()
   if not task.can_wait() then return task.block(self._receiver.client.transport, self.wait_message, self) end
   return self._mailbox:wait()
 end
 
---- An iterator over its messages; ends when it is unsubscribed.
+--- An iterator over the messages. It ends when the channel is unsubscribed and empty.
 function Channel:messages(opts)
   arg_check.seconds_option(opts and opts.timeout, "timeout", 2, true)
   return function()

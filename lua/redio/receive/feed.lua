@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- The connection by which messages come unasked: a receiver's or a monitor's. While a coroutine waits, the connection
--- holds the owner, and with it all that waits; else it holds nothing.
+-- The connection that delivers unasked messages to its owner, a receiver or a monitor. While a coroutine waits, the
+-- connection holds the owner. Otherwise it holds nothing, and an owner that the program has dropped is collected.
+-- Specs: promises/10, promises/14, regress/receiver_holds_loop
 
 local errors = require "redio.base.errors"
 local queue = require "redio.base.queue"
@@ -10,21 +11,29 @@ local waiters = require "redio.receive.waiters"
 local M = {}
 
 ---@class redio.Feed
----@field conn redio.Connection? the last one, which may be lost
+---@field conn redio.Connection? the current one, or the one that was lost last
 ---@field waiters redio.Waiters
 ---@field held integer messages in all mailboxes
 ---@field held_bytes integer
----@field paused boolean nothing is read, for so much is held
----@field lost_at number? since when messages may have been missed, until that was told
----@field unsent boolean? there is something to be sent to the server
----@field expecting boolean? an answer of the server's is due
+---@field paused boolean reading has stopped because the mailboxes are full
+---@field lost_at number? time of the loss, until the gap is reported
+---@field unsent boolean? commands wait to be sent
+---@field expecting boolean? a reply of the server is due
 ---@field closed boolean
+
+---@class redio.FeedHandlers functions of the owner, which is their first argument
+---@field restore fun(owner: table, waiter: redio.Waiter): table? connects and subscribes; returns an error for all
+---@field on_push fun(owner: table, ...)
+---@field on_lost fun(owner: table, err: table)
+---@field on_overflow (fun(owner: table))? a reply is due and the mailboxes are full
 local Feed = {}
 Feed.__index = Feed
 
---- `owner` has the methods _restore(waiter): err?, _receive(...), _lose(err), _overflow().
----@param is_monitor boolean? what comes are lines
-function M.new(owner, client, is_monitor)
+---@param owner table
+---@param client redio.Client
+---@param handlers redio.FeedHandlers
+---@param is_monitor boolean? messages are lines
+function M.new(owner, client, handlers, is_monitor)
   local settings = client.settings
   local self = setmetatable({
     owner = owner,
@@ -35,49 +44,49 @@ function M.new(owner, client, is_monitor)
     held_bytes = 0,
     most = settings.queue_limit,
     most_bytes = settings.max_queued_bytes,
+    _handlers = handlers,
     _lines = is_monitor,
-    _touched = queue.new(), -- places with something for those at them
+    _touched = queue.new(), -- places that `deliver` is to serve
   }, Feed)
   self.waiters = waiters.new(self)
   return self
 end
 
--- for waiters.lua -----------------------------------------------------------------------------------------
+-- called by waiters.lua -----------------------------------------------------------------------------------
 
 function Feed:is_up()
   local conn = self.conn
   return conn ~= nil and not conn.lost
 end
 
---- True when something is to be done about the connection.
+--- True when the connection is to be opened or restored, or has commands to send.
 function Feed:needs_care()
   return not self.closed and (not self:is_up() or self.lost_at ~= nil or self.unsent) or false
 end
 
---- Does it.
----@return table? err for all that wait
+--- Opens or restores the connection, and sends its commands.
+---@return table? err for all waiters
 function Feed:care(waiter)
-  return self.owner:_restore(waiter)
+  return self._handlers.restore(self.owner, waiter)
 end
 
---- The connection holds the owner while something waits.
+--- Makes the connection hold the owner, or let go of it.
 function Feed:hold(is_needed)
   local conn = self.conn
   if not conn or conn.lost or is_needed ~= not conn.hold then return end
   conn:keep(is_needed and self.owner)
-  if is_needed and self.expecting then conn.liveness:busy() end
 end
 
--- what has come -------------------------------------------------------------------------------------------
+-- messages ------------------------------------------------------------------------------------------------
 
---- There is something for those at `place`.
+--- Marks a place for `deliver`: it has something for its waiters.
 function Feed:touch(place)
   if place.is_touched then return end
   place.is_touched = true
   self._touched:push(place)
 end
 
---- Lets all of them have it: after a read, so that a coroutine finds all its messages and need not wait for each.
+--- Serves the marked places. It runs after a whole read, so that a coroutine finds all its messages at once.
 function Feed:deliver()
   local touched = self._touched
   for _ = 1, touched:count() do
@@ -97,8 +106,8 @@ function Feed:_has_room()
   return self.held <= self.most / 2 and self.held_bytes <= self.most_bytes / 2
 end
 
---- Reads while there is room: to be called when `held` or `held_bytes` have changed to where it may matter. An answer
---- that is due lies behind messages: so while one is, only their bytes count.
+--- Stops or resumes reading by `held` and `held_bytes`. A reply that is due lies behind messages, so until it has
+--- arrived the limit of their number does not apply.
 function Feed:regulate()
   if not self:is_up() then return end
   if self:_is_full() then
@@ -106,25 +115,24 @@ function Feed:regulate()
       self.paused = true
       self.conn:read_stop()
     end
-    if self.expecting then self.owner:_overflow() end
+    local on_overflow = self._handlers.on_overflow
+    if self.expecting and on_overflow then on_overflow(self.owner) end
   elseif self.paused and self:_has_room() then
     self.paused = false
     self.conn:read_start()
   end
 end
 
---- From now on an answer is due, or none is any more: a message may take for ever, an answer not.
+--- Starts or ends the wait for a reply. Only replies have a timeout: the next message may be hours away.
 ---@param is_due boolean
 function Feed:expect(is_due)
   self.expecting = is_due
   if not self:is_up() then return end
-  local liveness = self.conn.liveness
-  liveness:set_patience(is_due and self.client.settings.read_timeout or false)
-  if is_due then liveness:busy() end
+  self.conn:within(is_due and self.client.settings.read_timeout or false)
   self:regulate()
 end
 
---- The error for a wait for an answer that cannot be read; nil when it can.
+--- The error of a wait for a reply behind full mailboxes; nil when reading goes on.
 function Feed:overflow()
   if not (self.paused and self.expecting) then return nil end
   return errors.new("OverflowError",
@@ -134,18 +142,19 @@ end
 
 -- the connection ------------------------------------------------------------------------------------------
 
--- They refer to the feed weakly: an idle connection must not keep it alive.
+-- The hooks refer to the feed weakly, because an idle connection must not keep it alive.
 local function hooks_of(self)
   local weak = setmetatable({ feed = self, owner = self.owner }, { __mode = "v" })
+  local on_push = self._handlers.on_push
   return {
     lines = self._lines,
     on_open = function(conn)
       local feed = weak.feed
       if feed then feed._coming = conn end
     end,
-    on_push = function(_, what, a, b, c) -- (no push that means something has more)
+    on_push = function(_, what, a, b, c) -- (known pushes have at most four elements)
       local owner = weak.owner
-      if owner then owner:_receive(what, a, b, c) end
+      if owner then on_push(owner, what, a, b, c) end
     end,
     after_read = function()
       local feed = weak.feed
@@ -162,28 +171,26 @@ end
 
 function Feed:_lose(conn, err)
   if self.closed then return end
-  if conn ~= self.conn then return self.waiters:call() end -- the thread that opened it may have been ended with it
+  if conn ~= self.conn then return self.waiters:call() end -- still opening: its thread may have ended, too
   self.paused, self.expecting = false, false
   self:deliver()
-  self.owner:_lose(err)
+  self._handlers.on_lost(self.owner, err)
 end
 
--- Takes a connection that is ready.
+-- Makes a ready connection the current one.
 function Feed:_adopt(conn)
-  local pool = self.client._pool
-  if self.closed then return pool:release(conn, false) end
-  conn.liveness:set_patience(false)
+  if self.closed then return conn.home:release(conn, false) end
+  conn:within(false)
   self.conn, self.paused, self.expecting = conn, false, false
-  self._guard = pool:guard(conn)
+  self._guard = conn.home:guard(conn)
   self:hold(not self.waiters:is_empty())
-  if not self.client.transport.pulls then return end
-  self.waiters:wake_all() -- each is to wait at this one
+  if self.client.transport.request then self.waiters:wake_all() end -- each waiter parks again, at this connection
 end
 
 local PASSING = { "ConnectionError", "ProtocolError", "LoadingError", "MaxClientsError", "BusyError",
   "MasterDownError", "ClusterDownError", "TryAgainError" }
 
---- True when the next connection may fare better.
+--- True when another connection may succeed where this one failed.
 function M.passes(err)
   if err.permanent then return false end
   for _, kind in ipairs(PASSING) do
@@ -192,15 +199,15 @@ function M.passes(err)
   return false
 end
 
--- Where `retry` is off the client keeps no distance between attempts; a feed does.
+-- Seconds between attempts. Without `retry` the client has no pause of its own.
 local DISTANCE = 0.5
 
---- Connects; `again`: until it succeeds, or fails in a way that does not pass.
+--- Connects. With `again` it repeats this until it succeeds, or fails with an error that does not pass.
 ---@return table? err
 function Feed:open(again)
   local client = self.client
   while not self.closed do
-    local conn, err = client._pool:receive(hooks_of(self))
+    local conn, err = client.topology:pick():receive(client, hooks_of(self))
     self._coming = nil
     if conn then return self:_adopt(conn) end
     if self.closed then return nil end
@@ -209,12 +216,12 @@ function Feed:open(again)
   end
 end
 
---- Ends everything: the connection, and all waits.
+--- Closes the connection and ends all waits.
 function Feed:close()
   self.closed = true
   self.held, self.held_bytes, self.paused = 0, 0, false
   if self._guard then self._guard.held.conn = nil end
-  if self.conn then self.client._pool:release(self.conn, false) end
+  if self.conn then self.conn.home:release(self.conn, false) end
   if self._coming then self._coming:close() end
   self.waiters:tell_all()
   self.client.transport.flush()

@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: MIT
--- Messages that wait for coroutines, and coroutines that wait for messages: each message reaches one of them, in the
--- order in which they came.
+-- Messages that wait for coroutines, and coroutines that wait for messages. Each message goes to one coroutine, first
+-- come, first served.
 --
--- A message is handed over, not announced: the coroutine is woken with it. So a message cannot be lost by a coroutine
--- that was woken for it and ended before it looked.
+-- A coroutine is woken with its message, not to look for one. If it ends before it runs, the message is put back.
+-- Specs: promises/14, promises/28, regress/receiver_several_waiters
 
 local linked_list = require "redio.base.linked_list"
 local queue = require "redio.base.queue"
@@ -13,21 +13,21 @@ local M = {}
 ---@class redio.Mailbox
 ---@field line redio.Line waiters
 ---@field messages table a queue
+---@field expects fun(): boolean
 local Mailbox = {}
 Mailbox.__index = Mailbox
 
---- `expects()` is true while more messages may come.
 ---@param feed redio.Feed
----@param expects fun(): boolean
+---@param expects fun(): boolean true while more messages may come
 function M.new(feed, expects)
-  return setmetatable({ feed = feed, line = linked_list.new(), messages = queue.new(), _expects = expects }, Mailbox)
+  return setmetatable({ feed = feed, line = linked_list.new(), messages = queue.new(), expects = expects }, Mailbox)
 end
 
--- Bytes that a message takes beside what it carries, about.
+-- About how many bytes a message takes beside its payload.
 local OVERHEAD = 200
 
---- A message has come: {payload = string}; {payload = value, size = bytes} where it is no string; or {error = err,
---- size = bytes}, which is raised where it is taken.
+--- Adds a message: {payload = string}; {payload = value, size = bytes} for other values; or {error = err,
+--- size = bytes}, which `next` raises.
 function Mailbox:put(message)
   self.messages:push(message)
   self:_count(message)
@@ -41,7 +41,7 @@ function Mailbox:_count(message)
   if not self.is_touched then feed:touch(self) end
 end
 
--- Takes the oldest, if there is one.
+-- Takes the oldest message; nil when there is none.
 function Mailbox:_pop()
   local message = self.messages:pop()
   if not message then return nil end
@@ -51,7 +51,7 @@ function Mailbox:_pop()
   return message
 end
 
---- Takes back what was handed to a coroutine that ended before it had it.
+--- Returns a message to the front of the queue: its coroutine ended before it ran.
 function Mailbox:put_back(message)
   if self.feed.closed then return end
   self.messages:unpop(message)
@@ -59,12 +59,12 @@ function Mailbox:put_back(message)
   self:serve()
 end
 
---- Forgets all messages.
+--- Drops all messages.
 function Mailbox:clear()
   self.messages = queue.new()
 end
 
--- Nothing is handed out while a coroutine sees to the connection: the notice of a gap comes before what follows it.
+-- Hands nothing out while a coroutine restores the connection: a gap is reported before the messages that follow it.
 function Mailbox:_hand_out()
   local waiters = self.feed.waiters
   while self.messages:count() > 0 and not waiters:is_at_work() do
@@ -74,16 +74,16 @@ function Mailbox:_hand_out()
   end
 end
 
---- Gives each waiter what it can have. One that is woken by it and comes again stands in line like any other.
+--- Hands messages to waiters. A coroutine that is woken and waits again goes to the end of the line.
 function Mailbox:serve()
   if self._serving then return end
   self.feed.waiters:reclaim()
   self._serving = true
   local ok, err = pcall(self._hand_out, self)
   self._serving = false
-  if not ok then error(err, 0) end -- (memory is out)
+  if not ok then error(err, 0) end -- (not enough memory)
   if self.messages:count() == 0 then
-    if self.line.first and not self._expects() then self.feed.waiters:tell_all(nil, self.line) end
+    if self.line.first and not self.expects() then self.feed.waiters:tell_all(nil, self.line) end
   elseif self.line.first then
     self.feed:touch(self)
   end
@@ -91,12 +91,12 @@ end
 
 Mailbox.look = Mailbox.serve
 
---- True when a coroutine that comes now need not wait.
+--- True when `next` would return at once.
 function Mailbox:has_for_newcomer()
   return not self.line.first and self.messages:count() > 0
 end
 
---- The next message, or nil when there will be none. Raises what befell the connection.
+--- The next message; nil when there will be none. Raises the error that ended the connection.
 function Mailbox:next()
   local message = not self.line.first and self:_pop() or self.feed.waiters:await(self)
   if message and message.error then error(message.error, 0) end
@@ -104,7 +104,7 @@ function Mailbox:next()
 end
 
 --- Waits until there is a message, without taking it.
----@return boolean there false: none will come
+---@return boolean found false when none will come
 function Mailbox:wait()
   return self.messages:count() > 0 or self.feed.waiters:await(self, true) or false
 end

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Monitors: the commands that the server executes, line by line.
+-- Monitors: every command that the server executes, as one line each.
+-- Specs: client/monitor, promises/27
 
 local core = require "redio.core"
 local feeds = require "redio.receive.feed"
@@ -17,7 +18,7 @@ Monitor.__name = "redio.Monitor"
 
 local MONITOR = core.command { name = "MONITOR", silent = true }
 
--- The place to wait for the server's +OK.
+-- The place at which `connect` waits for the server's +OK.
 local Start = {}
 Start.__index = Start
 
@@ -32,17 +33,7 @@ function Start:serve()
   end
 end
 
-function M.new(client)
-  local self = setmetatable({ _client = client, _started = false, closed = false }, Monitor)
-  self._feed = feeds.new(self, client, true)
-  self._start = setmetatable({ monitor = self, line = linked_list.new() }, Start)
-  self._lines = mailbox.new(self._feed, function()
-    return not self.closed
-  end)
-  return self
-end
-
--- the connection, for feed.lua ----------------------------------------------------------------------------
+-- called by feed.lua --------------------------------------------------------------------------------------
 
 function Monitor:_receive(text)
   if not self._started then
@@ -50,7 +41,7 @@ function Monitor:_receive(text)
     self._feed:expect(false)
     return self._feed:touch(self._start)
   end
-  if type(text) == "string" and text ~= "PONG" then -- (that answers a health check)
+  if type(text) == "string" and text ~= "PONG" then -- (PONG answers a health check)
     self._lines:put { payload = text }
   end
 end
@@ -70,9 +61,20 @@ function Monitor:_lose(err)
   self._feed.waiters:tell_all(err)
 end
 
-function Monitor._overflow() end
+local HANDLERS = { restore = Monitor._restore, on_push = Monitor._receive, on_lost = Monitor._lose }
 
--- waiting -------------------------------------------------------------------------------------------------
+-- public methods ------------------------------------------------------------------------------------------
+
+--- A monitor of `client`. It connects at the first wait.
+function M.new(client)
+  local self = setmetatable({ _client = client, _started = false, closed = false }, Monitor)
+  self._feed = feeds.new(self, client, HANDLERS, true)
+  self._start = setmetatable({ monitor = self, line = linked_list.new() }, Start)
+  self._lines = mailbox.new(self._feed, function()
+    return not self.closed
+  end)
+  return self
+end
 
 --- Starts now; returns the monitor when the server has confirmed.
 function Monitor:connect()
@@ -99,14 +101,14 @@ function Monitor:__call()
   return self:await()
 end
 
---- An iterator that closes the monitor when the loop is left, by its end, a break or an error (Lua 5.4).
+--- An iterator. On Lua 5.4 the monitor is closed when the loop ends, also by a break or an error.
 function Monitor:lines()
   return function()
     return self:await()
   end, nil, nil, self
 end
 
---- Closes its connection. What was received and not taken is dropped.
+--- Closes the connection. Lines that were received and not taken are dropped.
 function Monitor:close()
   if self.closed then return end
   self.closed = true

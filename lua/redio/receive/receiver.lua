@@ -1,14 +1,15 @@
 -- SPDX-License-Identifier: MIT
--- Receivers: messages of the channels that one connection has subscribed to, in the order in which they came. A
--- subscription is sent with the next wait, and again by a receiver that survives a lost connection.
+-- Receivers: messages of subscribed channels, in the order in which they arrive on one connection. A subscription is
+-- sent with the next wait. A receiver with `resubscribe` sends all of them again after a loss.
+-- Specs: client/receiver, promises/11, promises/14, hosts/nginx/receivers
 
 local arg_check = require "redio.base.arg_check"
 local channel = require "redio.receive.channel"
+local confirmation = require "redio.receive.confirmation"
 local core = require "redio.core"
 local decode = require "redio.command.decode"
 local errors = require "redio.base.errors"
 local feeds = require "redio.receive.feed"
-local linked_list = require "redio.base.linked_list"
 local mailbox = require "redio.receive.mailbox"
 local subscriptions = require "redio.receive.subscriptions"
 local task = require "redio.task"
@@ -20,68 +21,14 @@ local M = {}
 ---@class redio.Receiver
 ---@field closed boolean
 ---@field in_pubsub boolean
----@field pubsub_channels table<string, boolean> confirmed ones
+---@field pubsub_channels table<string, boolean> confirmed by the server
 ---@field pubsub_patterns table<string, boolean>
 local Receiver = {}
 Receiver.__index = Receiver
 Receiver.__name = "redio.Receiver"
 
--- The channel by which RESP2 tells of invalidated keys. RESP3 has a push of its own for it.
+-- The channel of RESP2 for invalidated keys. RESP3 has a push for them.
 local INVALIDATE = "__redis__:invalidate"
-
--- A place to wait for the server's confirmation of all that is wanted. The coroutine that restores the connection waits
--- at one that `is_patient`, which stops waiting when the connection is lost again.
-local Confirmation = {}
-Confirmation.__index = Confirmation
-
-local function new_confirmation(receiver, is_patient)
-  return setmetatable({ receiver = receiver, line = linked_list.new(), is_patient = is_patient or false }, Confirmation)
-end
-
-function Confirmation:look(waiter)
-  local receiver = self.receiver
-  local feed, subs = receiver._feed, receiver._subscriptions
-  local is_settled = feed:is_up() and subs.unconfirmed == 0
-  if not self.is_patient then
-    is_settled = is_settled and not feed.lost_at
-  elseif not feed:is_up() then
-    is_settled = true
-  end
-  if feed.closed or is_settled then return feed.waiters:tell(waiter) end
-  local overflow = feed:overflow()
-  if overflow then feed.waiters:tell(waiter, nil, overflow) end
-end
-
-function Confirmation:serve()
-  for _, waiter in ipairs(self.line:list()) do
-    self:look(waiter)
-  end
-end
-
---- A receiver; nothing is sent before the first wait.
-function M.new(client, ...)
-  local subs = subscriptions.new()
-  local self = setmetatable({
-    client = client,
-    address = client.settings.address,
-    db = client.settings.database,
-    closed = false,
-    in_pubsub = false,
-    pubsub_channels = subs.confirmed.channel,
-    pubsub_patterns = subs.confirmed.pattern,
-    _subscriptions = subs,
-    _views = {},
-    _with_channel = false,
-    _decoder = decode.of_mode(client.settings.decode, client.json_decode),
-  }, Receiver)
-  self._feed = feeds.new(self, client)
-  self._messages = mailbox.new(self._feed, function()
-    return not self.closed and (subs.wanted_count > 0 or subs.unconfirmed > 0)
-  end)
-  self._confirmation, self._restoration = new_confirmation(self), new_confirmation(self, true)
-  if select("#", ...) > 0 then self:_subscribe("channel", 3, ...) end
-  return self
-end
 
 -- subscribing ---------------------------------------------------------------------------------------------
 
@@ -108,7 +55,7 @@ function Receiver:_want(kind, is_on, names)
   self._subscriptions:want(kind, is_on, names)
   local feed = self._feed
   feed.unsent = true
-  -- the coroutines that wait already do not come by to send this
+  -- Coroutines that wait already do not send commands: send them here, or wake one to do it when there is no room.
   if not feed.waiters:is_empty() and feed:is_up() and not self:_flush() then feed.waiters:call() end
   return self
 end
@@ -125,7 +72,7 @@ function Receiver:_subscribe(kind, level, ...)
   return self:_want(kind, true, names)
 end
 
--- Without a name: all of that kind.
+-- Without names, unsubscribes all of that kind.
 function Receiver:_unsubscribe(kind, level, ...)
   self:_check_open(level + 1)
   local names = names_of(level + 1, subscriptions.WORDS[kind].off:lower(), ...)
@@ -141,27 +88,27 @@ function Receiver:unsubscribe(...) return self:_unsubscribe("channel", 2, ...) e
 function Receiver:punsubscribe(...) return self:_unsubscribe("pattern", 2, ...) end
 function Receiver:sunsubscribe(...) return self:_unsubscribe("shard", 2, ...) end
 
--- modifiers, which persist --------------------------------------------------------------------------------
+-- modifiers of all later messages -------------------------------------------------------------------------
 
---- The channel's name comes before each message.
+--- Returns the channel's name before each message.
 function Receiver:with_channel()
   self._with_channel = true
   return self
 end
 
---- Messages as text: see handle:strdecode.
+--- Returns messages as text: see handle:strdecode.
 function Receiver:strdecode()
-  self._decoder = decode.of_mode("str")
+  self._decoder = decode.of_mode "str"
   return self
 end
 
---- Messages as JSON and numbers where they parse as such.
+--- Decodes messages that parse as JSON or as numbers.
 function Receiver:autodecode()
   self._decoder = decode.of_mode("auto", self.client.json_decode)
   return self
 end
 
---- Messages through a function of one's own.
+--- Passes messages through a function.
 ---@param fn fun(bytes: string): any
 function Receiver:decoder(fn)
   arg_check.callable(fn, 1, "decoder", 2)
@@ -169,8 +116,8 @@ function Receiver:decoder(fn)
   return self
 end
 
---- Survives a lost connection: subscribes again, then calls `fn` with the seconds during which messages may have
---- been missed. A loss that will not pass, as a subscription that is refused, is raised all the same.
+--- Survives a lost connection: subscribes again, then calls `fn` with the length of the gap in seconds. Messages of the
+--- gap are lost. An error that another attempt cannot cure, such as a refused subscription, is raised all the same.
 ---@param fn fun(gap: number)?
 function Receiver:resubscribe(fn)
   if fn ~= nil then arg_check.callable(fn, 1, "resubscribe", 2) end
@@ -178,15 +125,14 @@ function Receiver:resubscribe(fn)
   return self
 end
 
--- what comes ----------------------------------------------------------------------------------------------
+-- pushes --------------------------------------------------------------------------------------------------
 
--- The mailbox for what comes by that name.
+-- The mailbox for messages of a channel or pattern.
 function Receiver:_mailbox_of(name)
-  local view = self._views[name]
-  return view and view._mailbox or self._messages
+  return self._mailboxes[name] or self._messages
 end
 
--- One that is no string: keys that have changed (false: all), or something that no server should send.
+-- A message for a payload that is no string: a list of changed keys (false: all keys), or a malformed push.
 local function odd_message(channel_name, payload)
   local bytes = 0
   for _, part in ipairs(type(payload) == "table" and payload or {}) do
@@ -201,7 +147,7 @@ function Receiver:_message(name, channel_name, payload)
   self:_mailbox_of(name):put(message)
 end
 
--- The server has ended a subscription by itself.
+-- The server has ended a subscription by itself: subscribes again, or puts an error into the mailbox.
 function Receiver:_taken(kind, name)
   local feed, again = self._feed, self._resubscribe ~= nil
   self._subscriptions:restore(kind, name, again)
@@ -227,28 +173,28 @@ function Receiver:_confirm(kind, is_on, name)
   if subs.wanted_count == 0 then feed:touch(self._messages) end
 end
 
--- Push -> kind of the subscription, and true when it is on.
+-- push -> {kind of the subscription, true when it is on}
 local CONFIRMATIONS = {}
 for kind, words in pairs(subscriptions.WORDS) do
   CONFIRMATIONS[words.on:lower()] = { kind, true }
   CONFIRMATIONS[words.off:lower()] = { kind, false }
 end
 
--- (Others, as PONG and pushes of servers to come, are skipped.)
+-- Handles a push. Unknown ones are skipped, and so is PONG.
 function Receiver:_receive(what, a, b, c)
   if what == "message" or what == "smessage" then return self:_message(a, a, b) end
   if what == "pmessage" then return self:_message(a, b, c) end
-  local confirmation = CONFIRMATIONS[what]
-  if confirmation then
-    self:_confirm(confirmation[1], confirmation[2], a)
+  local confirmed = CONFIRMATIONS[what]
+  if confirmed then
+    self:_confirm(confirmed[1], confirmed[2], a)
   elseif what == "invalidate" and self._subscriptions.wanted.channel[INVALIDATE] then
     self:_message(INVALIDATE, INVALIDATE, a)
   end
 end
 
--- the connection, for feed.lua ----------------------------------------------------------------------------
+-- called by feed.lua --------------------------------------------------------------------------------------
 
--- Sends the commands that are due; false when there is no room for them now.
+-- Submits the queued commands. Returns false when the connection has no room for them.
 function Receiver:_flush()
   local feed, subs = self._feed, self._subscriptions
   if subs.outgoing:count() > 0 then
@@ -264,7 +210,7 @@ function Receiver:_flush()
   return true
 end
 
--- Waits until all is confirmed, and tells the user of the gap.
+-- Waits until all subscriptions are confirmed, then reports the gap.
 function Receiver:_tell_gap(waiter)
   local feed = self._feed
   local ok, err = pcall(feed.waiters.await, feed.waiters, self._restoration)
@@ -279,8 +225,8 @@ function Receiver:_tell_gap(waiter)
   feed.waiters:call_out(waiter, self._resubscribe, gap)
 end
 
---- Connected, all subscriptions on their way, a gap told. Done by one of those that wait.
----@return table? err for all of them
+--- Connects, submits all subscriptions and reports a gap. Runs in the coroutine of one waiter.
+---@return table? err for all waiters
 function Receiver:_restore(waiter)
   local feed = self._feed
   if not feed:is_up() then
@@ -297,11 +243,11 @@ function Receiver:_restore(waiter)
   if feed.lost_at and feed:is_up() then return self:_tell_gap(waiter) end
 end
 
--- Waits for what is not wanted any more end, though the server will not confirm that.
+-- Ends waits for names that are not wanted any more: a new connection gets no confirmation for them.
 function Receiver:_end_unwanted()
   self._messages:serve()
-  for _, view in pairs(self._views) do
-    view._mailbox:serve()
+  for _, own in pairs(self._mailboxes) do
+    own:serve()
   end
 end
 
@@ -316,17 +262,53 @@ function Receiver:_lose(err)
   feed.waiters:call()
 end
 
--- The confirmation cannot be read: those that wait for it are told.
+-- The confirmation cannot be read: lets the coroutines that wait for it raise an error.
 function Receiver:_overflow()
   self._feed:touch(self._confirmation)
   self._feed:touch(self._restoration)
+end
+
+local HANDLERS = {
+  restore = Receiver._restore,
+  on_push = Receiver._receive,
+  on_lost = Receiver._lose,
+  on_overflow = Receiver._overflow,
+}
+
+--- A receiver. Nothing is sent before the first wait.
+---@param client redio.Client
+---@param ... string names of channels, or lists of them
+function M.new(client, ...)
+  local subs = subscriptions.new()
+  local self = setmetatable({
+    client = client,
+    address = client.settings.address,
+    db = client.settings.database,
+    closed = false,
+    in_pubsub = false,
+    pubsub_channels = subs.confirmed.channel,
+    pubsub_patterns = subs.confirmed.pattern,
+    _subscriptions = subs,
+    _views = {},
+    _mailboxes = {}, -- of the views, by name
+    _with_channel = false,
+    _decoder = decode.of_mode(client.settings.decode, client.json_decode),
+  }, Receiver)
+  self._feed = feeds.new(self, client, HANDLERS)
+  self._messages = mailbox.new(self._feed, function()
+    return not self.closed and (subs.wanted_count > 0 or subs.unconfirmed > 0)
+  end)
+  self._confirmation = confirmation.new(self._feed, subs)
+  self._restoration = confirmation.new(self._feed, subs, true)
+  if select("#", ...) > 0 then self:_subscribe("channel", 3, ...) end
+  return self
 end
 
 -- waiting -------------------------------------------------------------------------------------------------
 
 --- Subscribes now; returns the receiver when the server has confirmed.
 ---@return redio.Receiver
---- Raises OverflowError when the confirmation lies behind more messages than may wait.
+--- Raises OverflowError when the confirmation lies behind more messages than the mailboxes may hold.
 function Receiver:connect()
   if not task.can_wait() then return task.block(self.client.transport, self.connect, self) end
   self:_check_open(2)
@@ -344,44 +326,47 @@ end
 
 --- The next message; nil after close(), or when nothing is subscribed any more.
 ---@return any message with `with_channel`: the channel's name, then the message
---- Raises ConnectionClosedError when the connection is lost (see resubscribe), ChannelClosedError when the server has
---- ended a subscription.
+--- Raises ConnectionClosedError when the connection is lost (see resubscribe). Raises ChannelClosedError when the
+--- server has ended a subscription.
 function Receiver:await()
   if not task.can_wait() then return task.block(self.client.transport, self.await, self) end
   return self:_deliver(self._messages:next())
 end
 
---- So that the receiver is its own iterator.
+--- Makes the receiver its own iterator.
 function Receiver:__call()
   return self:await()
 end
 
---- An iterator that closes the receiver when the loop is left, by its end, a break or an error (Lua 5.4).
+--- An iterator. On Lua 5.4 the receiver is closed when the loop ends, also by a break or an error.
 function Receiver:messages()
   return function()
     return self:await()
   end, nil, nil, self
 end
 
---- A view of one channel: its messages go there.
+--- A view of one channel or pattern. Messages of that name go to the view.
 ---@param name string
 ---@return redio.Channel
 function Receiver:channel(name)
-  local view = self._views[name]
+  local view, subs = self._views[name], self._subscriptions
   if not view then
-    view = channel.new(self, name)
-    self._views[name] = view
+    local own = mailbox.new(self._feed, function()
+      return not self.closed and subs:wants(name)
+    end)
+    view = channel.new(self, name, own, subs)
+    self._views[name], self._mailboxes[name] = view, own
   end
   return view
 end
 
---- Ends all subscriptions by closing the connection. What was received and not taken is dropped.
+--- Closes the connection, which ends all subscriptions. Messages that were received and not taken are dropped.
 function Receiver:close()
   if self.closed then return end
   self.closed, self.in_pubsub = true, false
   self._messages:clear()
-  for _, view in pairs(self._views) do
-    view._mailbox:clear()
+  for _, own in pairs(self._mailboxes) do
+    own:clear()
   end
   self._subscriptions:clear()
   self._subscriptions:lose()

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- Subscriptions of a receiver. Wanted and confirmed ones are kept apart, so that all that is wanted can be asked for
--- again on another connection.
+-- Subscriptions of a receiver. Wanted and confirmed ones are kept apart, so that another connection can subscribe to
+-- all wanted names again.
+-- Specs: client/receiver, regress/subscription_taken, regress/resubscribe_refused
 
 local core = require "redio.core"
 local lua_version = require "redio.base.lua_version"
@@ -12,27 +13,27 @@ local M = {}
 ---@field confirmed table<string, table<string, boolean>>
 ---@field wanted_count integer
 ---@field confirmed_count integer
----@field unconfirmed integer answers that the server owes
----@field outgoing userdata commands that are to be sent
+---@field unconfirmed integer confirmations that are due
+---@field outgoing userdata pipeline of commands to be sent
 local Subscriptions = {}
 Subscriptions.__index = Subscriptions
 
 M.KINDS = { "channel", "pattern", "shard" }
 
--- kind -> the words for it
+-- kind -> its commands
 M.WORDS = {
   channel = { on = "SUBSCRIBE", off = "UNSUBSCRIBE" },
   pattern = { on = "PSUBSCRIBE", off = "PUNSUBSCRIBE" },
   shard = { on = "SSUBSCRIBE", off = "SUNSUBSCRIBE" },
 }
 
--- Their replies come as messages, however many.
+-- The core expects no replies to these commands: confirmations come as pushes, one for each name.
 for _, words in pairs(M.WORDS) do
   words.on_command = core.command { name = words.on, silent = true }
   words.off_command = core.command { name = words.off, silent = true }
 end
 
--- Names in one command: LuaJIT passes some 8,000 arguments at most.
+-- Names in one command. LuaJIT passes at most some 8,000 arguments.
 local AT_ONCE = 1000
 
 function M.new()
@@ -42,12 +43,12 @@ function M.new()
     wanted_count = 0,
     confirmed_count = 0,
     unconfirmed = 0,
-    outgoing = core.pipeline(true), -- what is wanted is kept here
-    _leaving = { channel = {}, pattern = {}, shard = {} }, -- how many answers to the off-command are owed
+    outgoing = core.pipeline(true), -- (true: dropped with commands in it, it does not warn)
+    _leaving = { channel = {}, pattern = {}, shard = {} }, -- how many confirmations of the off-command are due
   }, Subscriptions)
 end
 
--- Sets or clears a name, and keeps count.
+-- Sets or clears a name, and updates the count.
 local function set(self, field, kind, name, is_on)
   local names = self[field][kind]
   if (names[name] or false) == is_on then return end
@@ -72,7 +73,7 @@ local function queue(self, kind, is_on, names)
   end
 end
 
---- Wants these names, or no longer.
+--- Adds names to the wanted ones, or removes them, and queues the command for that.
 function Subscriptions:want(kind, is_on, names)
   for _, name in ipairs(names) do
     set(self, "wanted", kind, name, is_on)
@@ -80,7 +81,7 @@ function Subscriptions:want(kind, is_on, names)
   queue(self, kind, is_on, names)
 end
 
---- All names of a kind that are wanted, sorted.
+--- All wanted names of a kind, sorted.
 function Subscriptions:names(kind)
   local names = {}
   for name in pairs(self.wanted[kind]) do
@@ -90,13 +91,13 @@ function Subscriptions:names(kind)
   return names
 end
 
---- True when a name is wanted as anything.
+--- True when a name is wanted as a channel, a pattern or a shard channel.
 function Subscriptions:wants(name)
   local wanted = self.wanted
   return wanted.channel[name] or wanted.pattern[name] or wanted.shard[name] or false
 end
 
---- Nothing is confirmed any more: the connection is lost.
+--- Forgets all confirmations. The connection is lost.
 function Subscriptions:lose()
   for _, kind in ipairs(M.KINDS) do
     local confirmed = self.confirmed[kind]
@@ -107,7 +108,7 @@ function Subscriptions:lose()
   self.confirmed_count = 0
 end
 
---- Asks for all that is wanted, from the beginning: for a new connection.
+--- Queues commands for all wanted names, for a new connection.
 function Subscriptions:restart()
   self.outgoing:reset()
   self.unconfirmed = 0
@@ -117,14 +118,14 @@ function Subscriptions:restart()
   end
 end
 
---- Nothing is wanted any more.
+--- Removes all wanted names and queued commands.
 function Subscriptions:clear()
   self.wanted, self.wanted_count = { channel = {}, pattern = {}, shard = {} }, 0
   self.outgoing:reset()
   self.unconfirmed = 0
 end
 
--- True when the off-command of that name was ours.
+-- True when the receiver has sent the off-command for that name.
 local function was_asked(self, kind, name)
   local left = self._leaving[kind][name]
   if not left then return false end
@@ -132,8 +133,8 @@ local function was_asked(self, kind, name)
   return true
 end
 
---- The server has confirmed; `name` may be anything that it sends.
----@return boolean was_taken it has ended a subscription that is wanted
+--- Handles a confirmation. `name` is not checked: it is whatever value the server has sent.
+---@return boolean was_taken the server has ended a wanted subscription by itself
 function Subscriptions:confirm(kind, is_on, name)
   local is_name = type(name) == "string"
   if is_name then set(self, "confirmed", kind, name, is_on) end
@@ -142,7 +143,7 @@ function Subscriptions:confirm(kind, is_on, name)
   return false
 end
 
---- Wants again what the server has ended, or gives it up.
+--- Queues a subscription that the server has ended again, or gives it up.
 function Subscriptions:restore(kind, name, again)
   if again then queue(self, kind, true, { name }) else set(self, "wanted", kind, name, false) end
 end

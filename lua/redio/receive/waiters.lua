@@ -1,10 +1,10 @@
 -- SPDX-License-Identifier: MIT
--- Coroutines that wait for what comes unasked.
+-- Coroutines that wait for unasked messages.
 --
--- A coroutine waits in the line of a place (a mailbox, or a confirmation) until it is told something: a message, an
--- error, or that there will be nothing. When the connection needs care (it is to be opened, or restored after a loss),
--- one of those that wait sees to it in its own coroutine, and keeps its place meanwhile: it has the turn. When it ends
--- before that is done, the next one takes over.
+-- A coroutine waits in the line of a place (a mailbox or a confirmation) until it is told a message, an error, or that
+-- nothing will come. When the connection is to be opened or restored, one of the waiters does it in its own coroutine
+-- and keeps its place in the line: it has the turn. If it ends before the work is done, the next waiter takes over.
+-- Specs: regress/receiver_several_waiters, regress/receiver_waiting_collected, regress/receiver_many
 
 local linked_list = require "redio.base.linked_list"
 local lua_version = require "redio.base.lua_version"
@@ -21,14 +21,13 @@ Waiters.__index = Waiters
 --- `feed` has the methods needs_care(), care(waiter): err?, is_up(), hold(is_needed), and the field `conn`.
 ---@param feed redio.Feed
 function M.new(feed)
-  local pulls = feed.client.transport.pulls or false
+  local request = feed.client.transport.request or false -- where a request may end, with its threads, unannounced
   return setmetatable({
     feed = feed,
     all = linked_list.new(),
-    turn = false, -- the waiter that sees to the connection
-    _pulls = pulls,
-    _handed = pulls and linked_list.new(), -- those that were told and have not run yet
-    _request = pulls and feed.client.transport.request,
+    turn = false, -- the waiter that opens or restores the connection
+    _handed = request and linked_list.new(), -- waiters that were told and have not run yet
+    _request = request,
   }, Waiters)
 end
 
@@ -38,12 +37,12 @@ end
 local Waiter = {}
 Waiter.__index = Waiter
 
---- Ends its wait, in whatever way; more than once does nothing.
+--- Takes the waiter out of its lines. It is also called when the coroutine is closed. Further calls do nothing.
 function Waiter:leave()
   local waiters = self.waiters
   waiters:_take_out(self)
   if self.told and not self.taken then
-    self.taken = true -- it was closed before it ran
+    self.taken = true -- closed before it ran
     if self.message ~= nil and not self.only_looks then self.place:put_back(self.message) end
   end
   if waiters.turn == self then
@@ -51,15 +50,15 @@ function Waiter:leave()
   elseif self.told then
     return
   end
-  waiters:call() -- it had the turn, or was woken to take it
+  waiters:call() -- this one had the turn, or was woken to take it
 end
 
 Waiter.abandon, Waiter.__close = Waiter.leave, Waiter.leave
 
--- True when its coroutine has ended. (In nginx that can be told of the running request's light threads alone.)
+-- True when the waiter's coroutine has ended. (nginx knows this only for light threads of the running request.)
 local is_dead = task.is_dead
 
--- True when nothing can be handed to it any more.
+-- True when the waiter cannot take a message any more.
 local function is_gone(waiter)
   return waiter.parked and not waiter.co or is_dead(waiter)
 end
@@ -80,12 +79,12 @@ function Waiters:_take_out(waiter)
   return true
 end
 
---- True when nothing waits.
+--- True when there is no waiter.
 function Waiters:is_empty()
   return self.all.count == 0
 end
 
---- The first in a line that something can be handed to.
+--- The first waiter in a line that can take a message.
 ---@param waiters redio.Line?
 function Waiters:first(waiters)
   waiters = waiters or self.all
@@ -99,24 +98,24 @@ end
 
 -- telling -------------------------------------------------------------------------------------------------
 
--- Wakes one that is parked.
+-- Resumes the waiter if it is parked.
 local function wake(waiter)
   if not waiter.parked then return end
   waiter.parked = false
   task.wake(waiter)
 end
 
---- Ends a wait: with a message, with an error, or with nothing.
+--- Ends a wait, with a message, an error or nothing.
 function Waiters:tell(waiter, message, err)
   if not self.all:leave(waiter) then return end
   waiter.place.line:leave(waiter)
   waiter.told, waiter.message, waiter.error = true, message, err
   if self._handed then self._handed:enter(waiter) end
   wake(waiter)
-  self.feed:hold(self.all.count > 0) -- (only now: it may have come again)
+  self.feed:hold(self.all.count > 0) -- (after the wake: the same coroutine may wait again)
 end
 
---- Ends all waits of a line, by default all there are; those that come meanwhile stay.
+--- Ends all waits of a line, or of all lines. Waiters that enter meanwhile stay.
 ---@param waiters redio.Line?
 function Waiters:tell_all(err, waiters)
   local list = (waiters or self.all):list()
@@ -125,7 +124,7 @@ function Waiters:tell_all(err, waiters)
   end
 end
 
---- Takes back what was handed to light threads that were ended before they ran.
+--- Takes messages back from light threads that were told and ended before they ran.
 function Waiters:reclaim()
   local handed = self._handed
   if not handed or handed.count == 0 then return end
@@ -139,12 +138,12 @@ end
 
 -- the turn ------------------------------------------------------------------------------------------------
 
---- True while a coroutine sees to the connection.
+--- True while a waiter opens or restores the connection.
 function Waiters:is_at_work()
   return self.turn and not is_dead(self.turn) or false
 end
 
---- Has one of those that wait see to the connection, if that is to be done and none is at it.
+--- Wakes a waiter to open or restore the connection, if that is due and none is at work.
 function Waiters:call()
   if not self.feed:needs_care() or self:is_at_work() then return end
   self.turn = false
@@ -152,14 +151,15 @@ function Waiters:call()
   if waiter then wake(waiter) end
 end
 
---- Has all look again at where they are to wait.
+--- Wakes all waiters, each of which parks again.
 function Waiters:wake_all()
   for _, waiter in ipairs(self.all:list()) do
     wake(waiter)
   end
 end
 
---- Calls a function of the user's for a waiter that has the turn. It does not wait meanwhile, but keeps its place.
+--- Calls a function of the user's in the coroutine that has the turn. Its waiter gives up the turn, leaves the lines
+--- during the call, and enters at the front afterwards.
 function Waiters:call_out(waiter, fn, ...)
   self:_take_out(waiter)
   self.turn = false
@@ -177,13 +177,12 @@ end
 
 -- waiting -------------------------------------------------------------------------------------------------
 
--- Seconds between two looks at whether the one that has the turn still lives: a program can end a light thread
--- wherever it waits (ngx.thread.kill), and nothing is told.
+-- Seconds between two checks that the waiter with the turn is alive. (ngx.thread.kill ends a light thread unnoticed.)
 local GLANCE = 1
 
--- Where there is no connection to wait at.
+-- Parks without a connection.
 function Waiters:_park_apart(waiter)
-  if not self._pulls then return task.wait(waiter) end
+  if not self._request then return task.wait(waiter) end
   task.begin(waiter)
   repeat
     task.idle(waiter, GLANCE)
@@ -211,11 +210,11 @@ function Waiters:_stay(waiter)
   waiter.taken = true
 end
 
---- Waits in the line of `place` until told. `place:look(waiter)` tells it what can be told at once; at one that
---- `is_patient` the connection is left to others.
----@param only_looks boolean? no message is taken: `true` stands for it
+--- Waits in the line of `place` until told. `place:look(waiter)` tells the waiter at once if it can. At a place that
+--- `is_patient` a waiter never takes the turn.
+---@param only_looks boolean? returns true instead of a message, which stays
 ---@return any message
---- Raises what it was told, and whatever ended the wait.
+--- Raises the error that ended the wait.
 function Waiters:await(place, only_looks)
   local request = self._request
   local waiter = setmetatable({
@@ -226,7 +225,7 @@ function Waiters:await(place, only_looks)
   lua_version.with_close(waiter, self._stay, self, waiter)
   if self._handed then self._handed:leave(waiter) end
   local message, err = waiter.message, waiter.error
-  waiter.message = nil -- (a task keeps its last waiter)
+  waiter.message = nil -- (a task keeps its last waiter, and would keep the message)
   if err then error(err, 0) end
   return message
 end

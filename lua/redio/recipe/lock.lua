@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- A lock on one server: a key that holds its owner's token and expires. It is as safe as that server is: what a
 -- fail-over forgets, the lock forgets.
+-- Specs: promises/27, promises/28, hosts/nginx/requests
 
 local arg_check = require "redio.base.arg_check"
 local errors = require "redio.base.errors"

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Iterators over SCAN and its kin. The server promises that what stays there the whole time is seen at least once.
+-- Specs: promises/27, client/waits, hosts/nginx/requests
 
 local handle = require "redio.chain.handle"
 

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Scripts: sent by their digest, and whole when the server does not know it. Either way each call is one round trip,
 -- but for the one that finds the server without the script.
+-- Specs: regress/script_round_trips, promises/27, hosts/nginx/requests
 
 local arg_check = require "redio.base.arg_check"
 local core = require "redio.core"

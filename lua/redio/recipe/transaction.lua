@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Optimistic locking: watch, read, queue, EXEC, and again when somebody else was faster.
+-- Specs: client/transaction, hosts/nginx/requests
 
 local arg_check = require "redio.base.arg_check"
 local errors = require "redio.base.errors"

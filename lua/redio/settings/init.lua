@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- A URL and a table of options become one table of settings, in which nothing is left open.
+-- Combines a URL and a table of options into one table of settings that has a value for each option.
 
 local messages = require "redio.base.messages"
 local types = require "redio.settings.types"
@@ -7,7 +7,7 @@ local url = require "redio.settings.url"
 
 local M = {}
 
----What holds unless the URL or the options say otherwise. Durations are seconds.
+--- The defaults. Durations are seconds.
 M.defaults = {
   database = 0,
   protocol = 3, -- 2 where the server has no HELLO
@@ -23,11 +23,11 @@ M.defaults = {
   health_check_interval = false,
   decode = "none",
   queue_limit = 1000, -- messages of a receiver
-  max_queued_bytes = 64 * 1024 * 1024, -- written and not yet taken by the socket; beyond it callers wait
+  max_queued_bytes = 64 * 1024 * 1024, -- submitted and not yet taken by the socket; beyond it, callers wait
 }
 
--- Attempts after the first, and the bounds of the pause between them. With these, when a server that 500 clients use
--- is away for 10 s, no tenth of a second sees more than a tenth of the connects: neither of all nor of those after.
+-- Attempts after the first, and the bounds of the pause between them. With 500 clients and a server that is away for
+-- 10 s, no tenth of a second has more than a tenth of all connects, or of the connects after the server's return.
 local RETRY = { max = 3, base = 0.15, cap = 3 }
 
 local TLS = { verify = true, min_version = "1.2" }
@@ -46,19 +46,15 @@ local function overlay(...)
   return result
 end
 
--- The options table, checked and by its options' own names; `tls` as on (true, false or nil) and its fields.
+-- Checks the table of options, and replaces aliases. Returns `tls` as true, false or nil, and its fields apart.
 local function read_table(options)
-  if type(options) ~= "table" then
-    fail("the options must be a table, got " .. type(options))
-  end
+  if type(options) ~= "table" then fail("the options must be a table, got " .. type(options)) end
   local said, tls, given = {}, {}, {}
   for name, value in pairs(options) do
     local place, kept = types.from_value(name, value)
-    if given[place] then
-      fail("options '" .. given[place] .. "' and '" .. name .. "' are the same")
-    end
+    if given[place] then fail("options '" .. given[place] .. "' and '" .. name .. "' are the same") end
     given[place] = name
-    local field = place:match("^tls%.(.+)$")
+    local field = place:match "^tls%.(.+)$"
     if field then
       tls[field] = kept
     else
@@ -68,63 +64,49 @@ local function read_table(options)
   if type(said.tls) == "table" then
     said.tls, tls = true, overlay(said.tls, tls)
   elseif next(tls) ~= nil then
-    if said.tls == false then
-      fail("tls is false, and there are options of TLS")
-    end
+    if said.tls == false then fail "tls is false, and there are options of TLS" end
     said.tls = true
   end
   return said, tls
 end
 
--- One place: a socket's path, or a host and a port.
+-- Refuses a path beside a host or a port.
 local function check_place(from_url, from_table)
   local url_tcp = from_url.host or from_url.port
   local table_tcp = from_table.host or from_table.port
   if from_table.path and (table_tcp or url_tcp) or from_url.path and table_tcp then
-    fail("host or port and path contradict each other: a server is at one of them")
+    fail "host or port and path contradict each other: a server is at one of them"
   end
 end
 
 local function settle_tls(settings, fields)
-  if not settings.tls then
-    return false
-  end
+  if not settings.tls then return false end
   local tls = overlay(TLS, fields)
-  if tls.key and not tls.cert then
-    fail("tls.key is the key of a certificate: tls.cert is missing")
-  end
+  if tls.key and not tls.cert then fail "tls.key is the key of a certificate: tls.cert is missing" end
   if settings.path and tls.verify and not tls.server_name then
-    fail("TLS over a unix socket needs the name on the certificate: redis+unix+tls://name/path or tls.server_name")
+    fail "TLS over a unix socket needs the name on the certificate: redis+unix+tls://name/path or tls.server_name"
   end
   return tls
 end
 
 local function settle_retry(retry)
-  if not retry then
-    return false
-  end
+  if not retry then return false end
   local settled = overlay(RETRY, retry == true and {} or retry)
-  if settled.base > settled.cap then
-    fail("option 'retry': base must not be more than cap")
-  end
+  if settled.base > settled.cap then fail "option 'retry': base must not be more than cap" end
   return settled
 end
 
 local function settle_timeout(settings)
   local timeout, default = settings.timeout, M.defaults.timeout
-  if type(timeout) ~= "table" then
-    timeout = { read = timeout, write = timeout }
-  end
+  if type(timeout) ~= "table" then timeout = { read = timeout, write = timeout } end
   timeout = overlay({ read = default, write = default }, timeout)
   settings.read_timeout, settings.write_timeout = timeout.read, timeout.write
 end
 
--- Empty is how an environment says "none". A user without a password is one that needs none; were it another, the
--- server would refuse it.
+-- An empty string, as an unset variable of the environment gives it, means none. A user without a password logs in with
+-- an empty one, which the server accepts only for a user that needs none.
 local function settle_user(settings)
-  if settings.username == "" then
-    settings.username = nil
-  end
+  if settings.username == "" then settings.username = nil end
   if settings.username then
     settings.password = settings.password or ""
   elseif settings.password == "" then
@@ -135,11 +117,14 @@ end
 local function settle_place(settings)
   if settings.path then
     settings.address = messages.printable(settings.path)
-    return
+  else
+    settings.host = (settings.host or url.DEFAULT_HOST):gsub("^%[(.*)%]$", "%1")
+    settings.port = settings.port or url.DEFAULT_PORT
+    settings.address = M.address(settings.host, settings.port)
   end
-  settings.host = (settings.host or url.DEFAULT_HOST):gsub("^%[(.*)%]$", "%1")
-  settings.port = settings.port or url.DEFAULT_PORT
-  settings.address = M.address(settings.host, settings.port)
+  settings.seeds = {
+    { host = settings.host, port = settings.port, path = settings.path, address = settings.address },
+  }
 end
 
 local function settle(settings, tls_fields)
@@ -162,14 +147,12 @@ local function combine(where, options)
   local parts, from_query = overlay(from_url), overlay(from_url.options)
   local url_tls = from_query.tls or {}
   parts.options, from_query.tls = nil, nil
-  if from_url.tls and from_table.tls == false then
-    fail("the URL asks for TLS, the options for none")
-  end
+  if from_url.tls and from_table.tls == false then fail "the URL asks for TLS, the options for none" end
   local settings = overlay(M.defaults, from_table, from_query, parts)
   return settle(settings, overlay(table_tls, url_tls))
 end
 
----A server's address as people write it.
+--- The address of a server for messages.
 ---@param host string
 ---@param port integer
 ---@return string
@@ -178,18 +161,17 @@ function M.address(host, port)
   return (host:find(":", 1, true) and "[%s]:%d" or "%s:%d"):format(host, port)
 end
 
----The settings of a client: every option with its default, `address` (for people), `decode_mode` ("none", "str",
----"auto", or "fn" when `decode` is a function), `read_timeout` and `write_timeout`. What the URL says beats the
----options. `tls` is false or a table, `retry` false or {max, base, cap}. The options are copied, never kept.
+--- The settings of a client: every option or its default, `address` (for messages), `decode_mode` ("none", "str",
+--- "auto", or "fn" when `decode` is a function), `read_timeout` and `write_timeout`, and `seeds`, a list of the servers
+--- to begin with, each {host, port, path, address}. `tls` is false or a table, `retry` is false or {max, base, cap}.
+--- The URL takes precedence over the table. The table is copied.
 ---@param where? string a URL
 ---@param options? table
----@param level? integer for `error`: 1 is this function, 2 (the default) its caller
+---@param level? integer as in `error`: 1 is this function, 2 (the default) its caller
 ---@return table
 function M.resolve(where, options, level)
   local ok, settings = pcall(combine, where, options)
-  if not ok then
-    error(settings, level or 2)
-  end
+  if not ok then error(settings, level or 2) end
   return settings
 end
 

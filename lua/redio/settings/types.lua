@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- Every option: what it may be, how it is read from a URL's query, and what others call it. Whatever is wrong
--- raises a string without a position. No message shows a value: it may be a password in the wrong place.
+-- Every option: its type, how to read it from the query of a URL, and the names that other clients have for it. A wrong
+-- option raises a string without a position. No message shows a value, as it may be a password in the wrong place.
+-- Specs: unit/settings, unit/url
 
 local core = require "redio.core"
 local lua_version = require "redio.base.lua_version"
@@ -14,8 +15,8 @@ local function fail(message, ...)
   error(message:format(...), 0)
 end
 
--- A type: `expects` for messages, `check(value)` -> ok, value to keep, and for those that fit into a query
--- `read(text)` -> value or nil. `fields` stands for a table of options of its own.
+-- A type has `expects`, for messages, and `check(value)` -> ok, value to keep. A type that can stand in a query has
+-- `read(text)` -> value or nil. A type that may be a table of options has their types as `fields`.
 
 local BOOLEANS = { ["true"] = true, yes = true, ["1"] = true, ["false"] = false, no = false, ["0"] = false }
 
@@ -24,7 +25,7 @@ local function read_boolean(word)
 end
 
 local function read_number(word)
-  if word:find("^%-?%d+$") or word:find("^%-?%d*%.%d+$") then -- tonumber takes hex, too, and on LuaJIT "inf"
+  if word:find "^%-?%d+$" or word:find "^%-?%d*%.%d+$" then -- (tonumber takes hex, and "inf" on LuaJIT)
     return tonumber(word)
   end
 end
@@ -85,28 +86,24 @@ local function integer(lowest, highest, expects)
     expects = expects,
     check = function(value)
       local ok = lua_version.is_integer(value) and value >= lowest and value <= (highest or value)
-      return ok, ok and math.floor(value) -- on Lua 5.3 and later 2.0 becomes 2
+      return ok, ok and math.floor(value) -- (2.0 becomes 2 on Lua 5.3 and later)
     end,
     read = read_number,
   }
 end
 
--- Seconds. `zero` says whether 0 has a meaning here; `off` that false means "without".
+-- Seconds. `zero` allows 0, and `off` allows false for "without".
 local function duration(expects, zero, off)
   return {
     expects = expects,
     check = function(value)
-      if value == false then
-        return off, false
-      end
+      if value == false then return off, false end
       local ok = type(value) == "number" and value < math.huge and (value > 0 or zero and value == 0)
       return ok, value
     end,
     read = function(word)
       local value = read_number(word)
-      if value == nil and off and (read_boolean(word) == false or word:lower() == "none") then
-        return false
-      end
+      if value == nil and off and (read_boolean(word) == false or word:lower() == "none") then return false end
       return value
     end,
   }
@@ -124,15 +121,13 @@ local function choice(words, expects)
   }
 end
 
--- Either one of two types; what a query says is read as the first.
+-- One of two types. In a query it is read as the first.
 local function either(one, other, expects)
   return {
     expects = expects,
     check = function(value)
       local ok, kept = one.check(value)
-      if ok then
-        return ok, kept
-      end
+      if ok then return ok, kept end
       return other.check(value)
     end,
     read = one.read,
@@ -151,7 +146,7 @@ local function group(fields, expects)
 end
 
 local TIMEOUT = duration("a positive number of seconds, or false for none", false, true)
-local SECONDS = duration("a positive number of seconds")
+local SECONDS = duration "a positive number of seconds"
 local COUNT = integer(1, nil, "an integer, 1 or more")
 local COUNT_OR_NONE = integer(0, nil, "an integer, 0 or more")
 
@@ -204,7 +199,7 @@ local OPTIONS = {
     expects = HEALTH.expects,
     check = function(value)
       local ok, kept = HEALTH.check(value)
-      return ok, kept ~= 0 and kept -- 0 is how aioredis says "off"
+      return ok, kept ~= 0 and kept -- (aioredis has 0 for "off")
     end,
     read = HEALTH.read,
   },
@@ -235,7 +230,7 @@ local OPTIONS = {
   transport = TABLE,
 }
 
----The names of all options, sorted.
+--- The names of all options, sorted.
 ---@type string[]
 M.names = {}
 for name in pairs(OPTIONS) do
@@ -243,7 +238,7 @@ for name in pairs(OPTIONS) do
 end
 table.sort(M.names)
 
--- What aioredis 2 calls them: the option, or `tls.` and a field of it, and the type.
+-- Names of aioredis 2 -> {option, or `tls.` and its field; type}
 local ALIASES = {
   db = { "database", OPTIONS.database },
   socket_timeout = { "timeout", OPTIONS.timeout },
@@ -267,12 +262,10 @@ local ALIASES = {
   },
 }
 
--- The type of an option and its own name; nil when there is none such.
+-- The type of an option and redio's name for it; nil when there is no such option.
 local function find(name)
   local alias = ALIASES[name]
-  if alias then
-    return alias[2], alias[1]
-  end
+  if alias then return alias[2], alias[1] end
   return OPTIONS[name], name
 end
 
@@ -289,19 +282,15 @@ local function check_fields(name, value, fields)
   end
   for field, given in pairs(value) do
     local kind = fields[field]
-    if not kind then
-      unknown(tostring(field), names, name .. ".")
-    end
+    if not kind then unknown(tostring(field), names, name .. ".") end
     kept[field] = check(name .. "." .. field, given, kind)
   end
   return kept
 end
 
--- `value` as it is to be kept, a copy if it is a table of options.
+-- Checks a value. Returns the value to keep, a copy if it is a table of options.
 function check(name, value, kind)
-  if kind.fields and type(value) == "table" then
-    return check_fields(name, value, kind.fields)
-  end
+  if kind.fields and type(value) == "table" then return check_fields(name, value, kind.fields) end
   local ok, kept = kind.check(value)
   if not ok then
     local got = value ~= value and "NaN" or type(value)
@@ -311,7 +300,7 @@ function check(name, value, kind)
   return kept
 end
 
----An option out of a table: its own name (`tls.ca` for a field of `tls`) and the value to keep.
+--- Reads an option from a table. Returns redio's name for it (`tls.ca` for a field of `tls`) and the value to keep.
 ---@param name any
 ---@param value any
 ---@return string place, any value
@@ -320,14 +309,12 @@ function M.from_value(name, value)
     fail("the options are a table by name, like {timeout = 5}; got a key of type %s", type(name))
   end
   local kind, place = find(name)
-  if not kind then
-    unknown(name, M.names, "")
-  end
+  if not kind then unknown(name, M.names, "") end
   return place, check(name, value, kind)
 end
 
----An option out of a URL's query.
----@param name string one that `knows` knows
+--- Reads an option from the query of a URL.
+---@param name string a name for which `knows` returns true
 ---@param word string
 ---@return string place, any value
 function M.from_text(name, word)
@@ -337,16 +324,12 @@ function M.from_text(name, word)
   end
   local value = kind.read(word)
   local ok, kept = false, nil
-  if value ~= nil then
-    ok, kept = kind.check(value)
-  end
-  if not ok then
-    fail("option %s must be %s", messages.quote(name), kind.expects)
-  end
+  if value ~= nil then ok, kept = kind.check(value) end
+  if not ok then fail("option %s must be %s", messages.quote(name), kind.expects) end
   return place, kept
 end
 
----Whether there is an option of this name.
+--- True when there is an option of this name.
 ---@param name string
 ---@return boolean
 function M.knows(name)

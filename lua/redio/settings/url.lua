@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- URLs: where the server is, who we are to it, and options in the query. Whatever is wrong raises a string without
--- a position. It names the part, never its text, also where that should be a name: of a URL that is wrong nobody knows
--- which part of it was meant for a password.
+-- URLs: the address of the server, user and password, and options in the query. A wrong URL raises a string without a
+-- position. It names the wrong part and never shows its text, since any part of a wrong URL may be a password.
 
 local core = require "redio.core"
 local messages = require "redio.base.messages"
@@ -26,7 +25,7 @@ local function fail(message, ...)
   error("bad URL: " .. message:format(...), 0)
 end
 
--- Percent-decoding, once: what it gives is never decoded again.
+-- Percent-decodes a part. The result is never decoded again.
 local function decode(part, what)
   local plain = part:gsub("%%%x%x", "")
   if plain:find("%", 1, true) then
@@ -38,36 +37,28 @@ local function decode(part, what)
 end
 
 local function decode_or_nil(part, what)
-  if part and part ~= "" then
-    return decode(part, what)
-  end
+  if part and part ~= "" then return decode(part, what) end
 end
 
--- " 'name'" of a URL in which nothing can be a password, nor the rest of one; else nothing.
+-- " 'name'" if nothing in the URL can be a password or a part of one, else "".
 local function shown(name, url)
   local holds_secret = url:find("@", 1, true) or url:lower():find("pass", 1, true)
-  return not holds_secret and name:find("^[a-z+_.-]+$") and " '" .. name .. "'" or ""
+  return not holds_secret and name:find "^[a-z+_.-]+$" and " '" .. name .. "'" or ""
 end
 
 local function split_scheme(url)
-  local scheme, rest = url:match("^(%a[%w+.-]*)://(.*)$")
-  if not scheme then
-    return url:sub(1, 1) == "/" and SCHEMES.unix or {}, url, false
-  end
+  local scheme, rest = url:match "^(%a[%w+.-]*)://(.*)$"
+  if not scheme then return url:sub(1, 1) == "/" and SCHEMES.unix or {}, url, false end
   local found = SCHEMES[scheme:lower()]
-  if not found then
-    fail("unknown scheme%s; known are %s", shown(scheme, url), SCHEME_NAMES)
-  end
+  if not found then fail("unknown scheme%s; known are %s", shown(scheme, url), SCHEME_NAMES) end
   return found, rest, true
 end
 
--- "user:password@rest". The last @ counts, so that one within a password does no harm.
+-- Splits "user:password@rest" at the last @, since a password may contain one.
 local function split_user(authority, said)
-  local user, rest = authority:match("^(.*)@([^@]*)$")
-  if not user then
-    return authority
-  end
-  local name, password = user:match("^([^:]*):(.*)$")
+  local user, rest = authority:match "^(.*)@([^@]*)$"
+  if not user then return authority end
+  local name, password = user:match "^([^:]*):(.*)$"
   said.username = decode_or_nil(name or user, "the user name")
   said.password = decode_or_nil(password, "the password")
   return rest
@@ -75,22 +66,20 @@ end
 
 local function read_host(part, what)
   local host = decode(part, what)
-  if not host:find("^[%w%._%-\128-\255]+$") then
-    fail("%s has characters that no host name has", what)
-  end
+  if not host:find "^[%w%._%-\128-\255]+$" then fail("%s has characters that no host name has", what) end
   return host
 end
 
 local function read_ip6(part)
   local host = decode(part, "the address")
-  if not host:find("^[%x%.]*:[%x:%.]*$") and not host:find("^[%x%.]*:[%x:%.]*%%[%w%._%-]+$") then
-    fail("between [ and ] there must be an IPv6 address, like [::1]")
+  if not host:find "^[%x%.]*:[%x:%.]*$" and not host:find "^[%x%.]*:[%x:%.]*%%[%w%._%-]+$" then
+    fail "between [ and ] there must be an IPv6 address, like [::1]"
   end
   return host
 end
 
 local function read_port(digits, user_given)
-  local port = digits:find("^%d+$") and #digits <= 5 and tonumber(digits)
+  local port = digits:find "^%d+$" and #digits <= 5 and tonumber(digits)
   if not port or port < 1 or port > 65535 then
     local hint = user_given and "" or " (a password ends in @: redis://:password@localhost/)"
     fail("the port must be a number from 1 to 65535%s", hint)
@@ -98,37 +87,29 @@ local function read_port(digits, user_given)
   return port
 end
 
--- "host:port", "[::1]:port", either part missing.
+-- Splits "host:port" or "[::1]:port", where either part may be missing.
 local function split_host(part, said, user_given)
-  local ip6, rest = part:match("^%[([^%]]*)%](.*)$")
+  local ip6, rest = part:match "^%[([^%]]*)%](.*)$"
   local host, port
   if ip6 then
-    port = rest:match("^:(.*)$")
-    if rest ~= "" and not port then
-      fail("after the ] only a port may follow")
-    end
+    port = rest:match "^:(.*)$"
+    if rest ~= "" and not port then fail "after the ] only a port may follow" end
     said.host = read_ip6(ip6)
   else
-    host, port = part:match("^([^:]*):?(.*)$")
+    host, port = part:match "^([^:]*):?(.*)$"
     if port:find(":", 1, true) then
-      fail("more than one : after the user; an IPv6 address is written in brackets, like [::1]")
+      fail "more than one : after the user; an IPv6 address is written in brackets, like [::1]"
     end
-    if host ~= "" then
-      said.host = read_host(host, "the host")
-    end
+    if host ~= "" then said.host = read_host(host, "the host") end
   end
-  if port and port ~= "" then
-    said.port = read_port(port, user_given)
-  end
+  if port and port ~= "" then said.port = read_port(port, user_given) end
 end
 
 local function read_database(path)
-  local digits = decode(path, "the path"):match("^/(.*)$")
-  if digits == nil or digits == "" then
-    return nil
-  end
-  if not digits:find("^%d+$") or tonumber(digits) > 2 ^ 31 - 1 then
-    fail("after the host, / is followed by the number of a database, like redis://localhost/2")
+  local digits = decode(path, "the path"):match "^/(.*)$"
+  if digits == nil or digits == "" then return nil end
+  if not digits:find "^%d+$" or tonumber(digits) > 2 ^ 31 - 1 then
+    fail "after the host, / is followed by the number of a database, like redis://localhost/2"
   end
   return math.floor(tonumber(digits))
 end
@@ -136,9 +117,9 @@ end
 local function read_socket(path)
   local socket = decode(path, "the path")
   if socket == "" or socket == "/" then
-    fail("the path of the socket is missing, as in redis+unix:///run/redis.sock")
+    fail "the path of the socket is missing, as in redis+unix:///run/redis.sock"
   elseif socket:find("\0", 1, true) then
-    fail("the path has a NUL in it")
+    fail "the path has a NUL in it"
   elseif #socket > core.socket_path_max then
     fail("the path of the socket has %d bytes, and a socket's can have %d at most", #socket, core.socket_path_max)
   end
@@ -146,7 +127,7 @@ local function read_socket(path)
 end
 
 local function put(said, place, value)
-  local field = place:match("^tls%.(.+)$")
+  local field = place:match "^tls%.(.+)$"
   if field then
     said.options.tls = said.options.tls or {}
     said.options.tls[field] = value
@@ -156,9 +137,7 @@ local function put(said, place, value)
     end
     said[place] = value
   elseif place == "tls" then
-    if said.tls and not value then
-      fail("the scheme asks for TLS, the query for none")
-    end
+    if said.tls and not value then fail "the scheme asks for TLS, the query for none" end
     said.tls = value
   elseif place == "username" or place == "password" or place == "database" then
     said[place] = value
@@ -167,33 +146,23 @@ local function put(said, place, value)
   end
 end
 
--- `mistaken`: there is an @, so what looks like the query may be the rest of a password. So may a name that there is no
--- option of where `?password=a&b=c` has one.
+-- Refuses an unknown option. With an @ in the query (`mistaken`) it may be the rest of a password. So may the unknown
+-- option b in `?password=a&b=c`.
 local function refuse_option(name, mistaken, url)
-  if mistaken then
-    fail("unknown option in the query; in a password, / ? # and %% are written %%2F %%3F %%23 %%25")
-  end
+  if mistaken then fail "unknown option in the query; in a password, / ? # and %% are written %%2F %%3F %%23 %%25" end
   fail("unknown option%s in the query%s", shown(name, url), messages.did_you_mean(name, types.names))
 end
 
 local function read_query(query, said, mistaken, url)
   local given = {}
-  for entry in query:gmatch("[^&]+") do
-    local name, value = entry:match("^([^=]+)=(.*)$")
-    if not name then
-      fail("an entry of the query is not name=value")
-    end
+  for entry in query:gmatch "[^&]+" do
+    local name, value = entry:match "^([^=]+)=(.*)$"
+    if not name then fail "an entry of the query is not name=value" end
     name = decode(name, "the query")
-    if not types.knows(name) then
-      refuse_option(name, mistaken, url)
-    end
+    if not types.knows(name) then refuse_option(name, mistaken, url) end
     local ok, place, kept = pcall(types.from_text, name, decode(value, "the query"))
-    if not ok then
-      fail("%s", place)
-    end
-    if given[place] then
-      fail("the query gives %s twice", messages.quote(place))
-    end
+    if not ok then fail("%s", place) end
+    if given[place] then fail("the query gives %s twice", messages.quote(place)) end
     given[place] = true
     put(said, place, kept)
   end
@@ -201,25 +170,25 @@ end
 
 local function check_characters(url)
   if url == "" then
-    fail("it is empty")
-  elseif url:find("[^\32-\126\128-\255]") then
-    fail("it has a control character; those are percent-encoded")
+    fail "it is empty"
+  elseif url:find "[^\32-\126\128-\255]" then
+    fail "it has a control character; those are percent-encoded"
   elseif url:find("#", 1, true) then
-    fail("it has a fragment (#...), which means nothing here; a # itself is written %%23")
+    fail "it has a fragment (#...), which means nothing here; a # itself is written %%23"
   end
 end
 
--- What belongs to a unix socket, once the user is off: for TLS, the name on the certificate.
+-- Reads the rest of a URL of a unix socket: the path and, for TLS, the name on the certificate in place of a host.
 local function split_unix(host, path, scheme, said)
   if scheme.tls and host ~= "" then
     said.options.tls = { server_name = read_host(host, "the certificate's name") }
   elseif host ~= "" then
-    fail("a unix socket has no host; its path needs a third slash, as in redis+unix:///run/redis.sock")
+    fail "a unix socket has no host; its path needs a third slash, as in redis+unix:///run/redis.sock"
   end
   said.path = read_socket(path)
 end
 
----What the URL itself says, and no default: `host`, `port`, `tls` are nil where it says nothing of them.
+--- Reads a URL without defaults: `host`, `port` and `tls` are nil where it does not have them.
 ---@param url string
 ---@return table
 function M.split(url)
@@ -229,7 +198,7 @@ function M.split(url)
   end
   check_characters(url)
   local scheme, rest, has_scheme = split_scheme(url)
-  local authority, path, mark, query = rest:match("^([^/?]*)([^?]*)(%??)(.*)$")
+  local authority, path, mark, query = rest:match "^([^/?]*)([^?]*)(%??)(.*)$"
   local said = { tls = scheme.tls, options = {} }
   local host = split_user(authority, said)
   local user_given = host ~= authority
@@ -239,17 +208,13 @@ function M.split(url)
     split_host(host, said, user_given)
     said.database = read_database(path)
   end
-  if mark == "?" then
-    read_query(query, said, query:find("@", 1, true) ~= nil, url)
-  end
-  if said.options.tls and not said.tls then
-    fail("the options of TLS need TLS: rediss://")
-  end
+  if mark == "?" then read_query(query, said, query:find("@", 1, true) ~= nil, url) end
+  if said.options.tls and not said.tls then fail "the options of TLS need TLS: rediss://" end
   return said
 end
 
----Reads a URL. `host` and `port` are nil for a unix socket, `username`, `password` and `database` where the URL
----does not say them; `options` has what else its query says, cast.
+--- Reads a URL with defaults. `host` and `port` are nil for a unix socket. `username`, `password` and `database` are
+--- nil where the URL does not have them. `options` has the other options of the query, converted to their types.
 ---@param url? string default: redis://localhost/
 ---@return table parts {host, port, path, tls, username, password, database, options}
 function M.parse(url)

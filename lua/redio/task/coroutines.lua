@@ -4,7 +4,6 @@
 --
 -- `wake` passes the waiter itself as the first result of the yield. Any other first result means that the coroutine was
 -- interrupted (CANCEL), or that other code resumed it. Then the wait raises an error, and never returns a value.
---
 -- Specs: unit/parking, client/waits, promises/02, promises/22, promises/28
 
 local core = require "redio.core"

@@ -1,6 +1,5 @@
 -- SPDX-License-Identifier: MIT
 -- Deadlines where a loop has timers: a timer interrupts the coroutine.
---
 -- Specs: promises/08, regress/cancel_and_deadline, regress/deadline_after_a_pause
 
 local lua_version = require "redio.base.lua_version"

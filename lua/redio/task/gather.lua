@@ -1,6 +1,5 @@
 -- SPDX-License-Identifier: MIT
 -- Runs functions side by side, until all have ended or one has failed.
---
 -- Specs: unit/task, promises/29
 
 local arg_check = require "redio.base.arg_check"

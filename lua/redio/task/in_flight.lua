@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Connections with chains in flight, and the coroutines that wait for their replies, for hosts with a loop. The core of
 -- a connection resumes such a coroutine itself, so the core alone knows what the coroutine waits for.
---
 -- Specs: promises/02, promises/03, promises/27
 
 local switch = require "redio.task.switch"

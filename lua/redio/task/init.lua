@@ -5,8 +5,7 @@
 -- task starts, waits and is interrupted. It is task/coroutines.lua where a loop calls back, and task/threads.lua where
 -- the host alone may resume a coroutine, as the transport says. The functions of the host's parking are read through
 -- this module (`task.wait`), also those of its own that the interface below does not have.
---
--- Specs: unit/task, unit/parking, promises/05, promises/29, hosts/nginx/tasks
+-- Specs: unit/task, unit/parking, promises/05, promises/29, hosts/nginx/tasks, hosts/nginx/uncaught
 
 local arg_check = require "redio.base.arg_check"
 local errors = require "redio.base.errors"

@@ -1,6 +1,5 @@
 -- SPDX-License-Identifier: MIT
 -- Switches between coroutines, for hosts with a loop: resume, and yield.
---
 -- Specs: regress/nested_wakes, promises/22, promises/28
 
 local lua_version = require "redio.base.lua_version"

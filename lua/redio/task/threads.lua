@@ -4,7 +4,6 @@
 --
 -- No thread is interrupted from outside. It waits on a semaphore or on its own socket, no longer than its deadline
 -- allows, and then checks for a cancel and for its deadline.
---
 -- Specs: unit/parking, hosts/nginx/tasks, hosts/nginx/waits, hosts/nginx/aborts
 
 local lua_version = require "redio.base.lua_version"

@@ -1,8 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Errors that nothing awaits. Each is reported once, at the latest a second after it happened, whatever the collector
 -- does. `run` raises the first of those that happened in it.
---
--- Specs: promises/29, hosts/nginx/tasks
+-- Specs: promises/29, hosts/nginx/uncaught
 
 local arg_check = require "redio.base.arg_check"
 local errors = require "redio.base.errors"

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Finds the host: here is the only function that picks a transport.
+-- Picks the transport of the host. This happens in one function of this file, and nowhere else.
+-- Specs: hosts/transport
 
 local M = {}
 
@@ -8,8 +9,8 @@ local function pick()
   return type(ngx) == "table" and ngx.get_phase and "redio.transport.ngx" or "redio.transport.luv"
 end
 
--- LuaJIT leaves a mark (light userdata, which may look like a number) for a module that could not be loaded, and does
--- not load it again.
+-- When loading a module fails, LuaJIT leaves a marker in package.loaded (a light userdata, which may read as a number)
+-- and does not load the module again. This removes the markers.
 local function forget_failed()
   for name, value in pairs(package.loaded) do
     local is_mark = type(value) == "userdata" or type(value) == "number"
@@ -29,16 +30,16 @@ function M.default()
   error(result, 0)
 end
 
---- The module by which tasks wait on this host, if the default transport names one (see task/init.lua).
+--- The module by which tasks wait, if the default transport names one (task/init.lua).
 ---@return string? name
 function M.tasks()
   local ok, transport = pcall(M.default)
   return ok and transport.tasks or nil
 end
 
--- The transport is loaded now, where the program loads redio, and not in the coroutine that happens to need it first.
--- An error of redio's own says that this is the wrong place, and is raised here. Any other error, as that luv is
--- missing, is raised when the default transport is needed: a client with options.transport does not need it.
+-- Loads the transport together with redio, because luv must not be loaded in a coroutine. redio's own error about that
+-- is raised here. Any other error, such as a missing luv, is raised when the default transport is first needed: a
+-- client with options.transport works without.
 local ok, why = pcall(M.default)
 if not ok and tostring(why):find "^redio " then error(why, 0) end
 

@@ -1,8 +1,9 @@
 -- SPDX-License-Identifier: MIT
 -- Sockets, timers and the loop of libuv, through luv.
 --
--- luv calls back on the coroutine that loaded it, and an error that escapes a callback ends the process: nothing that
--- is called from here may raise.
+-- luv runs callbacks on the coroutine that loaded it. An error that escapes a callback ends the process, so nothing
+-- that is called from here may raise.
+-- Specs: hosts/transport, promises/23, regress/first_in_coroutine
 
 local connecting = require "redio.transport.luv_connect"
 local core = require "redio.core"
@@ -41,21 +42,21 @@ function M.now()
 end
 
 local process = uv.os_getpid()
-local shares_list = true -- with whom it may be that forked
+local shares_epoll = true -- until `is_forked` has seen a fork
 
---- Whether this is the child of a process that had the loop: its sockets, and the kernel's list of them, are the
---- parent's, and nothing may touch them here.
+--- True in a forked child of the process that made the loop. The sockets and the epoll set are shared with the parent,
+--- and the child must not touch them.
 function M.is_forked()
   if uv.os_getpid() == process then return false end
-  if shares_list then
-    shares_list = false
+  if shares_epoll then
+    shares_epoll = false
     core.leave_epoll(uv.backend_fd())
   end
   return true
 end
 
--- A child that leaves closes its sockets, and so takes them off the list that the parent still needs. Finalizers run
--- in reverse order, so what is made right after a handle runs before it goes.
+-- A child that exits closes its sockets, which would remove them from the parent's epoll set. This finalizer prevents
+-- that. Finalizers run in reverse order of creation, so one that is made right after a handle runs before the handle's.
 local guards = setmetatable({}, { __mode = "k" })
 
 local function guard(handle)
@@ -63,26 +64,27 @@ local function guard(handle)
   return handle
 end
 
--- Neovim runs the loop from C, which luv does not notice.
+-- Neovim runs the loop from C, where uv.loop_mode() is nil.
 local neovim = rawget(_G, "vim")
 local in_neovim_loop = type(neovim) == "table" and neovim.in_fast_event or function()
   return false
 end
 
---- Whether the loop is running, so that nobody may run it once more. Another host that runs it from C puts a function
---- of its own here.
+--- True while the loop is running, so that it must not be run again. Another host that runs the loop from C assigns a
+--- function of its own here.
 function M.in_loop()
   return uv.loop_mode() ~= nil or in_neovim_loop()
 end
 
--- A handle that is closing when the Lua state is closed crashes luv 1.44, and a program may say os.exit(0, true) in any
--- callback. So handles are closed where the loop finishes that at once, with nobody's code between: in its check phase.
+-- luv 1.44 crashes when the Lua state is closed while a handle is closing, and a program may call os.exit(0, true) in
+-- any callback. So handles are closed in the loop's check phase: the loop finishes that at once, before any callback
+-- runs.
 local doomed, is_doomed = {}, {}
-local sweeper, wakeful -- a check handle, and an idle one by which the loop comes to it without blocking
+local sweeper, wakeful -- a check handle, and an idle handle that keeps the loop from blocking before it
 
 local function is_open(handle)
   if is_doomed[handle] then return false end
-  -- one that somebody else has closed (uv.walk) is no handle any more, and says so by an error
+  -- A handle that the program has closed (by uv.walk) raises an error here.
   local ok, closing = pcall(handle.is_closing, handle)
   return ok and not closing
 end
@@ -104,19 +106,19 @@ local function start_sweeper()
   wakeful:start(function() end)
 end
 
---- `quiet` is the method by which it stops calling back until then.
+-- Closes a handle in the check phase. `quiet` is the method that stops its callbacks until then.
 local function close(handle, quiet)
   if not handle or not is_open(handle) then return end
   if quiet then handle[quiet](handle) end
   is_doomed[handle] = true
   doomed[#doomed + 1] = handle
-  if #doomed == 1 then pcall(start_sweeper) end -- (fails while the Lua state is being closed, which closes all)
+  if #doomed == 1 then pcall(start_sweeper) end -- (fails while the Lua state is being closed, which closes all handles)
 end
 
--- Milliseconds: what any luv takes, as an integer of Lua's; on some LuaJITs these have 32 bits.
+-- Milliseconds of the longest timer: integers of some LuaJITs have 32 bits.
 local LONGEST = 0x7fffffff
 
--- By timers of the longest kind one after the other; for ever, when there is no end to `ms`.
+-- Starts a longer timer as a series of timers, without end when `ms` is infinite.
 local function start_long_timer(timer, ms, fn)
   local left = ms
   local function step()
@@ -131,14 +133,14 @@ local function start_long_timer(timer, ms, fn)
   step()
 end
 
---- Calls `fn` once, `seconds` from now: any number of them from 0 on, math.huge among them.
+--- Calls `fn` once, `seconds` from now: a number from 0 to math.huge.
 ---@return table timer for `stop_timer`
 function M.start_timer(seconds, fn)
   local timer = uv.new_timer()
-  -- From now on, and not from when the loop last looked at its clock. To have it look (uv.update_time) would make
-  -- timers due that another's callback has only just started: with many of them the loop never comes to its sockets.
+  -- libuv counts from the loop's cached time, which may be old. uv.update_time is no remedy: timers that another
+  -- callback has just started would be due at once, and with many of them the loop never gets to its sockets.
   local late = uv.hrtime() / 1e6 - uv.now()
-  local ms = math.ceil(seconds * 1000.0 + late) -- (of an integer 1000 times as much may be less than nothing)
+  local ms = math.ceil(seconds * 1000.0 + late) -- (1000.0, as an integer could overflow)
   if ms > LONGEST then
     start_long_timer(timer, ms, fn)
     return timer
@@ -154,7 +156,7 @@ function M.stop_timer(timer)
   close(timer, "stop")
 end
 
---- Whether a timer alone keeps the loop running.
+--- Sets whether a timer keeps the loop running.
 function M.timer_counts(timer, counts)
   if not is_open(timer) then return end
   if counts then timer:ref() else timer:unref() end
@@ -162,8 +164,8 @@ end
 
 local turn -- an idle handle: while it is active the loop does not block
 local pending, pending_count, scheduled = {}, 0, false
--- What finalizers deferred. They run in the middle of anything, under LuaJIT even between a count and what is stored
--- by it: so nobody but they adds to this list.
+-- Functions that finalizers have deferred. Finalizers run in the middle of any code, under LuaJIT even between the
+-- increment of `pending_count` and the store. So they have a list of their own.
 local collected = {}
 
 local function run_pending()
@@ -196,15 +198,15 @@ function M.defer(fn)
   schedule()
 end
 
---- The same for a finalizer, which may run in the middle of anything, also while the Lua state is being closed:
---- then `fn` is never called, for luv 1.44 crashes on handles that are closed there.
+--- The same for a finalizer, which may run in the middle of any code. While the Lua state is being closed `fn` is never
+--- called, because luv 1.44 crashes when handles are closed there.
 function M.defer_finalizer(fn)
   collected[#collected + 1] = fn
   if M.in_loop() then schedule() end
 end
 
 --- Runs the loop until `done()` is true.
----@return boolean ok false when the loop has nothing left to wait for and `done` is not true
+---@return boolean ok false when the loop has nothing left to wait for and `done()` is still false
 function M.run(done)
   schedule()
   while not done() do
@@ -214,14 +216,13 @@ function M.run(done)
   return true
 end
 
---- Outside the loop: lets what was closed go. A handle that is closing when the Lua state is closed crashes luv 1.44.
---- (A coroutine was resumed by the loop, or waits for it: it has been running or will be.)
+--- Outside of the loop: finishes the closing of handles, because luv 1.44 crashes when the Lua state is closed before
+--- that. Not needed in a coroutine, which only runs when the loop does.
 function M.flush()
   if not M.in_loop() and not lua_version.isyieldable() then uv.run "nowait" end
 end
 
---- Where errors go that nothing awaited, if the program does not say otherwise: to the error output, in Neovim to its
---- messages.
+--- The default for errors that nothing awaits: writes them to the error output, in Neovim to its messages.
 function M.uncaught(err, trace)
   local message = ("redio: uncaught error: %s\n%s"):format(messages.of_error(err), trace)
   if type(neovim) ~= "table" then return io.stderr:write(message, "\n") end
@@ -241,11 +242,11 @@ local function new_socket(handle)
 end
 
 --- Writes a string or a list of strings, whole and in order.
----@param on_error fun(reason: string) called when a write fails, with every write the same function
+---@param on_error fun(reason: string) called when a write fails; must be the same function at every write
 function Socket:write(data, on_error)
   local handle = self._handle
   if not is_open(handle) then return end
-  -- What is short the kernel nearly always takes at once: then there is no request to be made, and none to be told of.
+  -- The kernel takes short data at once nearly always. Then no write request and no callback are needed.
   if type(data) == "string" and #data <= AT_ONCE then
     local taken = uv.try_write(handle, data)
     if taken == #data then return end
@@ -262,8 +263,8 @@ function Socket:write(data, on_error)
   if not ok then self:_cannot_write(reason(err), on_error) end
 end
 
--- What the peer said before it hung up may not be read yet, and is the better reason: the loop looks for it before
--- the second turn from now.
+-- Reports a failed write two turns of the loop later. The peer may have sent a reason before it closed the connection,
+-- which is then read first.
 function Socket:_cannot_write(why, on_error)
   if not is_open(self._handle) then return end
   M.defer(function()
@@ -273,9 +274,9 @@ function Socket:_cannot_write(why, on_error)
   end)
 end
 
---- Reads from now on.
+--- Starts to read.
 ---@param on_data fun(bytes: string)
----@param on_end fun(reason: string?) the peer has closed (nil), or reading failed
+---@param on_end fun(reason: string?) nil when the peer has closed
 function Socket:read_start(on_data, on_end)
   self._handle:read_start(function(err, bytes)
     if bytes then
@@ -288,17 +289,17 @@ function Socket:read_start(on_data, on_end)
   end)
 end
 
---- Leaves what comes in the kernel until `read_start`.
+--- Stops reading until `read_start`. Incoming bytes stay in the kernel.
 function Socket:read_stop()
   if is_open(self._handle) then self._handle:read_stop() end
 end
 
---- Bytes written that the kernel has not taken yet.
+--- The number of written bytes that the kernel has not taken yet.
 function Socket:unwritten()
   return is_open(self._handle) and self._handle:get_write_queue_size() or 0
 end
 
---- Whether this socket alone keeps the loop running.
+--- Sets whether this socket keeps the loop running.
 function Socket:counts(counts)
   local handle = self._handle
   if not is_open(handle) then return end

@@ -1,10 +1,10 @@
 -- SPDX-License-Identifier: MIT
 -- Connecting by luv: to the addresses of a name, or to a path.
+-- Specs: regress/second_address, regress/lookups, regress/long_socket_path
 
 local race = require "redio.transport.race"
 
--- redio.transport.luv gives what it has: luv, and of its own new_socket, guard, close, reason, defer, start_timer and
--- stop_timer.
+-- luv, and functions of redio.transport.luv: new_socket, guard, close, reason, defer, start_timer and stop_timer.
 local uv, luv
 
 ---@class redio.luv.Attempt a connection that is being made
@@ -17,13 +17,13 @@ function Attempt:_finish(socket, err)
   if done then done(socket, err) elseif socket then socket:close() end
 end
 
---- Gives up; `done` is not called any more.
+--- Cancels the attempt. `done` is not called any more.
 function Attempt:cancel()
   self._done = nil
   if self._race then self._race:cancel() end
 end
 
--- The handle, and what has become of `connect` when that failed at once.
+-- Calls `connect`. Returns the handle, and the reason if that failed at once.
 local function begin(handle, connect, ...)
   luv.guard(handle)
   local called, ok, err = pcall(connect, handle, ...)
@@ -61,9 +61,9 @@ local function is_number(host)
   return host:find(":", 1, true) or host:find "^%d+%.%d+%.%d+%.%d+$"
 end
 
--- The addresses of a name; what getaddrinfo has found, or why it has found none.
+-- The list of addresses from a result of getaddrinfo; nil and the reason when there is none.
 local function addresses_of(host, err, found)
-  -- a machine without a hosts file has a loopback all the same (RFC 6761, 6.3)
+  -- (RFC 6761, 6.3: localhost is the loopback address, also without a hosts file)
   if err and host:lower() == "localhost" then return { "127.0.0.1", "::1" } end
   if err then return nil, luv.reason(err) end
   local addresses = {}
@@ -73,9 +73,8 @@ local function addresses_of(host, err, found)
   return addresses[1] and addresses, "name has no address"
 end
 
--- host -> the functions that wait for its addresses. A name is looked up once at a time, for all attempts: while a name
--- server is silent each lookup holds one of libuv's threads, of which there are four, and the process's file I/O has no
--- others.
+-- host -> the functions that wait for its addresses. All attempts share one lookup of a name. While a name server is
+-- silent, a lookup holds one of libuv's four threads, which the file I/O of the process needs, too.
 local lookups = {}
 
 local function look_up(host, found)
@@ -106,8 +105,8 @@ function Attempt:_resolve(host, port)
   end)
 end
 
---- Connects to `{host=, port=}`, whichever address of the name answers first, or to `{path=}`. `connect_timeout`, if
---- there is one, is not kept here, but says how much time there is for all addresses.
+--- Connects to `{host=, port=}`, by the address of the name that answers first, or to `{path=}`. `connect_timeout` only
+--- spreads the attempts at several addresses. The caller enforces it.
 ---@param address table
 ---@param done fun(socket: redio.luv.Socket?, reason: string?) called once, never before this returns
 ---@return redio.luv.Attempt

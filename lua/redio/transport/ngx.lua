@@ -1,8 +1,9 @@
 -- SPDX-License-Identifier: MIT
 -- Cosockets, timers and light threads of nginx's Lua module (OpenResty).
 --
--- Nothing calls back here: a light thread that waits for the network does it itself (`pulls`). A socket belongs to the
--- request that opened it, until it lies in nginx's pool of idle ones; TLS is nginx's own.
+-- There are no callbacks: each light thread reads and writes its own socket (`pulls`). A socket belongs to the request
+-- that opened it, until it is in nginx's pool of idle sockets. nginx does TLS itself.
+-- Specs: hosts/nginx
 
 local lua_version = require "redio.base.lua_version"
 local messages = require "redio.base.messages"
@@ -13,81 +14,81 @@ local ngx = rawget(_G, "ngx")
 local get_phase, tcp = ngx.get_phase, ngx.socket.tcp
 local ceil, max, min = math.ceil, math.max, math.min
 
-local LONGEST = 0x7fffffff -- ms; nginx takes 0 for "as configured"
+local LONGEST = 0x7fffffff -- ms, for "without limit" (0 means "as configured")
 
 local M = { name = "ngx", native_tls = true, pulls = true, tasks = "redio.task.threads" }
 
 local isyieldable = lua_version.isyieldable
 
---- Seconds, by the time at which nginx last woke up.
+--- Seconds, by nginx's cached time.
 M.now = ngx.now
 
---- nginx's own always runs.
+--- nginx's loop always runs.
 function M.in_loop()
   return true
 end
 
---- A worker inherits no connection: none can be made before it runs.
+--- Always false: no connection can be made before a worker runs, so a worker inherits none.
 function M.is_forked()
   return false
 end
 
 function M.flush() end
 
---- Where errors go that nothing awaited, if the program does not say otherwise: to nginx's log.
+--- The default for errors that nothing awaits: writes them to nginx's log.
 ---@param trace string? a traceback
 function M.uncaught(err, trace)
   ngx.log(ngx.ERR, "redio: uncaught error: ", messages.of_error(err), trace and "\n" .. trace or "")
 end
 
--- Phases in which nginx lets one wait.
+-- Phases in which Lua code may wait.
 local WAITS = { rewrite = true, server_rewrite = true, access = true, content = true, timer = true, preread = true,
   ssl_cert = true, ssl_session_fetch = true, ssl_client_hello = true }
 
---- Whether nginx lets one wait here.
+--- True in a phase in which Lua code may wait.
 function M.may_wait()
   return WAITS[get_phase()] == true
 end
 
---- Why nobody can wait here, and what to do instead.
+--- The error text for a call that cannot wait here. It says why, and what to do instead.
 function M.cannot_wait()
   local phase = get_phase()
   if WAITS[phase] then
-    return "redio has to wait for the server, and between here and nginx is a C function across which nobody can wait "
-      .. "(dofile, require, table.sort, string.gsub or the like): ask outside of it"
+    return "redio has to wait for the server, and a C function between here and nginx does not allow it (dofile, "
+      .. "require, table.sort, string.gsub or the like): ask outside of it"
   end
-  return ("redio has to wait for the server, and nginx lets nobody wait in %s_by_lua*: ask in a phase that may "
+  return ("redio has to wait for the server, and nginx does not allow it in %s_by_lua*: ask in a phase that may wait "
     .. "(rewrite, access, content) and keep the answer in ngx.ctx, or start a timer by ngx.timer.at(0, fn)"):format(
     phase)
 end
 
---- A word for nginx's log about what a program may want to know.
+--- Writes a warning to nginx's log.
 function M.warn(message)
   ngx.log(ngx.WARN, "redio: ", message)
 end
 
--- what waits ----------------------------------------------------------------------------------------------
+-- light threads -------------------------------------------------------------------------------------------
 
 local function context()
   return ngx.ctx
 end
 
---- What stands for the running request or timer: nginx lets coroutines serve one after the other.
+--- Identifies the running request or timer. (In nginx a coroutine can serve one after another.)
 function M.request()
   local ok, ctx = pcall(context)
   return ok and ctx or nil
 end
 
--- Whose metatables are of no other use: they hold what lasts as long as a request.
+-- Set of metatables of ngx.ctx that redio has made, as storage.
 local storages = setmetatable({}, { __mode = "k" })
 
---- A table that the running request or timer holds, and nothing else: it goes with it, and with all that it refers to.
---- (Not among the fields of ngx.ctx, which a program may well write as JSON.)
+--- A table that only the running request or timer refers to, so that its contents live as long. It is not a field of
+--- ngx.ctx, because a program may write ngx.ctx as JSON.
 function M.storage()
   local ctx = ngx.ctx
   local metatable = getmetatable(ctx)
   if storages[metatable or false] then return metatable end
-  if metatable then -- the program's own
+  if metatable then -- of the program
     ctx[storages] = ctx[storages] or {}
     return ctx[storages]
   end
@@ -97,43 +98,43 @@ function M.storage()
   return metatable
 end
 
---- Waits for so many seconds. (None at all: nginx without OpenResty's patches warns of that each time.)
+--- Waits for some seconds, at least 0.001. (nginx without OpenResty's patches logs a warning for 0.)
 function M.sleep(seconds)
   return ngx.sleep(min(LONGEST / 1000, max(seconds, 0.001)))
 end
 
---- Runs `fn(...)` in a light thread of its own, at once, until it first waits.
+--- Runs `fn(...)` in a new light thread, at once, until it first waits.
 function M.spawn(fn, ...)
   return ngx.thread.spawn(fn, ...)
 end
 
---- Ends a light thread where it waits; nothing more of it runs, and a socket that it waited for is closed. Only for the
---- thread that has started it.
+--- Ends a light thread where it waits, and closes the socket that it waited for. Only the thread that has started it
+--- may do this.
 ---@return boolean ended
 function M.kill(thread)
   return ngx.thread.kill(thread) and true or false
 end
 
---- Calls `fn(premature)` apart from any request, `seconds` from now.
+--- Calls `fn(premature)` outside of any request, `seconds` from now.
 ---@return boolean? ok
----@return string? why not
+---@return string? why
 function M.apart(seconds, fn)
   return ngx.timer.at(seconds, fn)
 end
 
 M.start_timer, M.stop_timer, M.catch_up = timers.start_timer, timers.stop_timer, timers.catch_up
 
---- Whether the worker is to end as soon as nothing is left to do.
+--- True when the worker exits as soon as it has nothing left to do.
 M.is_leaving = ngx.worker.exiting
 
---- Lets go of a light thread that has ended; else it stays until the one that started it ends. Only for him.
+--- Frees a light thread that has ended. Otherwise it stays until its parent ends. Only the parent may do this.
 function M.reap(thread)
   ngx.thread.wait(thread)
 end
 
 local semaphores
 
---- What one light thread can wait for and another give it: `wait(seconds)` is true when it did, and `post()`.
+--- A semaphore for two light threads: `wait(seconds)` returns true when the other one has called `post()`.
 function M.semaphore()
   semaphores = semaphores or require "ngx.semaphore"
   return semaphores.new(0)
@@ -146,15 +147,15 @@ local function milliseconds(seconds)
   return min(LONGEST, max(1, ceil(seconds * 1000 - 0.001)))
 end
 
--- Where the request is: of all that there are just now no other has the same.
+-- The address of the running request, which no other live request has.
 local get_request = require "resty.core.base".get_request
 
 ---@class redio.ngx.Socket
----@field reused boolean it comes from nginx's pool
+---@field reused boolean true when it comes from nginx's pool
 local Socket = {}
 Socket.__index = Socket
 
---- How long each write and each read may take from now on; nil or false: for ever.
+--- Sets the timeouts of each write and each read; nil or false: none.
 function Socket:limit(write_seconds, read_seconds)
   local ms = milliseconds(write_seconds)
   self._sock:settimeouts(ms, ms, milliseconds(read_seconds))
@@ -162,24 +163,24 @@ end
 
 --- Writes a string or a list of strings, whole.
 ---@return boolean? ok
----@return string? reason "timeout" when it took too long
+---@return string? reason "timeout" when time ran out
 function Socket:send(data)
   local sent, why = self._sock:send(data)
   return sent ~= nil, why
 end
 
--- As much as one read of nginx's own returns: it is bounded by lua_socket_buffer_size.
+-- More than one read of nginx returns, which lua_socket_buffer_size bounds.
 local MOST = 1024 * 1024
 
 --- Waits for bytes.
 ---@return string? bytes
----@return string? reason "timeout" when it took too long, after which it may be tried again
+---@return string? reason "timeout" when time ran out; then it may be tried again
 function Socket:receive()
   return self._sock:receiveany(MOST)
 end
 
---- Gives it to nginx's pool, for so many seconds at most.
----@return boolean kept else it is closed
+--- Puts the socket into nginx's pool, for at most some seconds.
+---@return boolean kept false when it is closed instead
 function Socket:keep(seconds)
   local sock = self._sock
   self._sock = nil
@@ -188,19 +189,20 @@ function Socket:keep(seconds)
   return false
 end
 
---- Whether it is closed: by `close`, with its request, or with a light thread that was ended while it read.
+--- True when the socket is closed: by `close`, with its request, or with a light thread that ended while it read.
 function Socket:is_gone()
   if not self._sock then return true end
   local ok, times = pcall(self._sock.getreusedtimes, self._sock)
   return ok and times == nil
 end
 
---- Whether it is the running request's. (That of one that is over is closed, though another may be at its place.)
+--- True when the socket belongs to the running request. (A new request may have the address of one that is over, but
+--- the socket of that one is closed.)
 function Socket:is_ours()
   return self._request == get_request() and not self:is_gone()
 end
 
---- Does nothing while another light thread reads or writes.
+--- Closes the socket. Fails while another light thread reads or writes.
 ---@return boolean closed
 function Socket:close()
   local ok, closed = pcall(self._sock.close, self._sock)
@@ -209,7 +211,7 @@ end
 
 -- connecting ----------------------------------------------------------------------------------------------
 
--- What nginx says of a certificate begins with OpenSSL's number of the reason.
+-- The text for a failed handshake. nginx's text about a certificate begins with OpenSSL's error number.
 local function reason_of_tls(why)
   if why == "timeout" then return why end
   local number = tonumber(why:match "^(%d+):")
@@ -225,7 +227,7 @@ local function read_file(path)
   return bytes
 end
 
--- settings.tls -> {certificates, key}, as nginx takes them
+-- settings.tls -> {certificates, key}, as setclientcert takes them
 local pairs_of_keys = setmetatable({}, { __mode = "k" })
 
 local function own_certificate(tls)
@@ -256,7 +258,7 @@ local function secure(sock, settings)
   return true
 end
 
---- What nginx cannot do of what the settings ask for, in words.
+--- The error text for a setting that nginx cannot fulfil; nil without one.
 ---@return string?
 function M.refuses(settings)
   local tls = settings.tls
@@ -268,7 +270,7 @@ function M.refuses(settings)
   end
 end
 
--- A name of the machine itself needs no name server.
+-- localhost needs no name server.
 local LOOPBACK = { "127.0.0.1", "[::1]" }
 
 local function addresses_of(settings)
@@ -283,7 +285,7 @@ local function connect_to(sock, address, settings, pool)
   return sock:connect(address, settings.port, pool)
 end
 
--- What stays the same for all sockets of these settings.
+-- Keeps the values that are the same for all sockets of these settings.
 local function prepare(settings)
   local prepared = {
     addresses = addresses_of(settings),
@@ -300,7 +302,7 @@ local function set_limits(sock, settings, prepared, seconds)
   sock:settimeouts(connect, prepared.write, prepared.read)
 end
 
--- What is connected, shaken hands with where that is still to be done.
+-- Makes a Socket of a connected cosocket, after the TLS handshake if there is to be one.
 local function finish(sock, settings, limit)
   local reused = sock:getreusedtimes() > 0
   if settings.tls and not reused then
@@ -308,20 +310,20 @@ local function finish(sock, settings, limit)
     local ok, why = secure(sock, settings)
     if not ok then
       sock:close()
-      return nil, why, why ~= "timeout", "in the TLS handshake (is it a port for TLS?)"
+      return nil, why, why ~= "timeout", messages.TLS_STAGE
     end
   end
   return setmetatable({ _sock = sock, _request = get_request(), reused = reused }, Socket)
 end
 
---- A socket of the pool, or a new one, which has shaken hands where TLS is wanted.
+--- A socket of the pool, or a new one, after the TLS handshake if there is to be one.
 ---@param settings table
 ---@param pool table {pool=name, pool_size=, backlog=}, as the cosocket's `connect` takes it
----@param seconds number? how long it may take
+---@param seconds number? the time limit
 ---@return redio.ngx.Socket? socket
 ---@return string? reason "timeout" when time ran out
----@return boolean? permanent the next attempt would end the same way
----@return string? stage at what it ended, if not at connecting
+---@return boolean? permanent true when the next attempt would fail the same way
+---@return string? stage the stage that failed, other than connecting
 function M.open(settings, pool, seconds)
   local prepared = settings._prepared or prepare(settings)
   local addresses = prepared.addresses
@@ -339,7 +341,7 @@ end
 
 local salt
 
---- Names for pools: the same for the same parts, and nothing of them can be read from it.
+--- A name for a pool: the same for the same parts, which cannot be read from it.
 ---@param parts string
 ---@return string
 function M.digest(parts)
@@ -351,7 +353,7 @@ function M.digest(parts)
   return ngx.encode_base64(ngx.hmac_sha1(salt, parts))
 end
 
---- Whether one could wait here, as far as Lua itself knows.
+--- True where Lua allows to yield.
 M.can_wait = isyieldable
 
 return M

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Small timers in nginx, apart from any request.
+-- Timers in nginx that belong to no request.
+-- Specs: hosts/nginx/uncaught
 
 local lua_version = require "redio.base.lua_version"
 
@@ -7,9 +8,9 @@ local ngx = rawget(_G, "ngx")
 
 local M = {}
 
-local timers = {} -- those that have not run
+local timers = {} -- set of timers that have not run
 
--- All that are due: nginx may have had no room to run one of them (lua_max_running_timers).
+-- Runs all timers that are due, also ones that nginx could not run in time (lua_max_running_timers).
 local run_timers = lua_version.interpreted(function(all)
   local now, due = ngx.now(), {}
   for timer in pairs(timers) do
@@ -23,15 +24,15 @@ local run_timers = lua_version.interpreted(function(all)
   end
 end)
 
--- (The timer's own clock may be ahead of the other one, or that may have been set back.)
+-- (The timer counts as due even if ngx.now() says otherwise: the two clocks differ, and that one can be set back.)
 local function run_timer(premature, timer)
   timer.at = 0
   run_timers(premature)
 end
 
---- Calls `fn()` apart from any request, `seconds` from now, or when nginx is about to end.
+--- Calls `fn()` outside of any request, `seconds` from now, or when the worker exits.
 ---@return table timer
---- Raises when there is no timer to be had.
+--- Raises when nginx has no timer left.
 function M.start_timer(seconds, fn)
   local timer = { at = ngx.now() + seconds, fn = fn }
   timers[timer] = true
@@ -45,8 +46,8 @@ function M.stop_timer(timer)
   timers[timer] = nil
 end
 
---- Runs what should have been run by now; seconds until more is to be.
----@return number? seconds nil: there is nothing
+--- Runs all timers that are due.
+---@return number? seconds until the next one; nil without any
 M.catch_up = lua_version.interpreted(function()
   if not next(timers) then return nil end
   run_timers(ngx.worker.exiting())

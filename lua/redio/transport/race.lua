@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- Connecting to the first address that answers, of several that a name has ("happy eyeballs", RFC 8305): the next one
--- is tried a little later beside those before it, at once when one has failed. The first that connects wins, and the
--- others are closed.
+-- Connects to the first address of a name that answers ("happy eyeballs", RFC 8305). Each next address is tried a
+-- little later, beside those before it, or at once when one has failed. The first that connects wins. The others are
+-- closed.
 
 local M = {}
 
@@ -15,7 +15,8 @@ local function is_ip6(address)
   return address:find(":", 1, true) ~= nil
 end
 
---- The families of addresses take turns, beginning with that of the first; within each the order is kept (RFC 8305, 4).
+--- Sorts addresses so that the families alternate, beginning with the first address's. Within a family the order is
+--- kept (RFC 8305, 4).
 ---@param addresses string[]
 ---@return string[]
 function M.interleave(addresses)
@@ -48,7 +49,7 @@ end
 local try_next
 
 local function settle(self, handle, err)
-  if not self._running[handle] then return end -- another has won, or nobody waits any more
+  if not self._running[handle] then return end -- another address has won, or the race was cancelled
   if not err then return finish(self, handle) end
   self._running[handle] = nil
   self._host.close(handle)
@@ -80,20 +81,19 @@ function try_next(self)
   end
 end
 
---- Gives up: closes what it has begun, and `done` is not called.
+--- Cancels the race: closes all handles, and `done` is not called.
 function Race:cancel()
   self._done = function() end
   finish(self)
 end
 
---- Begins at once.
+--- Starts a race.
 ---@param host table start_timer(seconds, fn), stop_timer(timer), close(handle)
 ---@param addresses string[] at least one
----@param within number? in how many seconds all should have had their turn; when that is short, they come faster
----@param open fun(address: string, settled: fun(handle: any, err: string?)): any, string? begins to connect: gives the
---- handle, which `settled` is told with later, or the handle and why it has failed at once
----@param done fun(handle: any, err: string?) called once: with the handle that is connected, or with what the last one
---- failed of
+---@param within number? seconds in which all addresses are to be tried; shortens the delay between them
+---@param open fun(address: string, settled: fun(handle: any, err: string?)): any, string? starts to connect. Returns
+--- the handle, with which it calls `settled` later, or the handle and a reason if that failed at once.
+---@param done fun(handle: any, err: string?) called once, with the connected handle, or with nil and the last reason
 ---@return redio.Race
 function M.start(host, addresses, within, open, done)
   local self = setmetatable({

@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
--- The host's libuv, as Lua sees it.
+-- The host's luv.
+-- Specs: hosts/luvit, hosts/neovim
 
--- A libuv that the host has built in comes first, for its loop is the one that runs; Luvit's name for it is "uv".
+-- A luv that is built into the host comes first, because its loop is the one that runs. Luvit calls it "uv".
 local function built_in(name)
   return package.loaded[name] or package.preload[name]
 end
@@ -20,8 +21,8 @@ local function is_installed(name)
   return false
 end
 
--- luv calls back on the coroutine that loads it, for good: on a stack that is in use, or gone, unless it is the main
--- one.
+-- luv runs all callbacks on the coroutine that loads it. Only the main one is sure to be there, and free, when they
+-- run.
 if not package.loaded[uv_name] and not is_main() and is_installed(uv_name) then
   error("redio cannot be loaded first in a coroutine: it would load luv here, which calls back on the coroutine that "
     .. "loads it; require \"redio\" (or \"luv\") outside of coroutines first, at the top of the program", 0)

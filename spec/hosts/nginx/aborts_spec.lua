@@ -1,15 +1,14 @@
 -- SPDX-License-Identifier: MIT
--- A request whose client hangs up ends wherever it waits: also while a light thread writes, beside the one that reads,
--- a chain that is longer than what is written at once. Each client waits until its request has begun: nginx itself does
--- not notice one that has hung up before its request was read (docs/nginx.md).
+-- Aborts in nginx: a request ends when its client hangs up, wherever it waits, and leaves nothing to the next one. It
+-- also ends while a light thread writes a chain longer than one write, beside the thread that reads. Most clients here
+-- wait until their request has begun: nginx does not notice one that hangs up before its request was read
+-- (docs/nginx.md).
 
 local redio = require "redio"
 local check = require "spec.support.check"
 local nginx = require "spec.support.nginx"
 local proxy = require "spec.support.proxy"
 local server = require "spec.support.server"
-
-local is_there, reason = nginx.available()
 
 -- It never ends by itself.
 local PROGRAM = [[
@@ -37,7 +36,7 @@ local function await(web, word, id)
 end
 
 local function with_program(count, size, url, fn)
-  nginx.with({ url = url, http = "lua_check_client_abort on; init_by_lua_block { require 'redio' }",
+  nginx.with({ url = url, http = nginx.ABORTS,
     locations = { ["/"] = { content = PROGRAM:format(count, size), log = OVER } } }, fn)
 end
 
@@ -51,7 +50,7 @@ local function begin(web, first, last)
   return pipes
 end
 
--- Whether more has come than a login takes.
+-- True once more bytes have come than those of a login.
 local function is_under_way(between)
   for _, connection in ipairs(between.connections) do
     if not connection.closed and connection.up.passed > 64 * 1024 then return true end
@@ -59,10 +58,8 @@ local function is_under_way(between)
   return false
 end
 
-describe("In nginx a request whose client hangs up ends", function()
-  if not is_there then
-    return pending("there is no nginx: " .. tostring(reason))
-  end
+describe("In nginx a request ends when its client hangs up", function()
+  if nginx.missing() then return pending(nginx.missing()) end
 
   for what, length in pairs { ["in a short chain"] = 300, ["in a long one"] = 10000 } do
     it(what, function()
@@ -110,6 +107,102 @@ describe("In nginx a request whose client hangs up ends", function()
         between:cut()
         between:release()
       end
+    end)
+  end)
+end)
+
+describe("In nginx", function()
+  if nginx.missing() then return end
+
+  describe("a request that ends in the midst of a wait leaves nothing behind:", function()
+    local function check_abort(program, times)
+      local own = server.start()
+      nginx.with({ url = own.url, http = nginx.ABORTS, locations = {
+        ["/"] = 'local redis = shared("here", os.getenv "REDIS_URL", { max_connections = 4 }) ' .. program,
+        ["/after"] = nginx.AFTER,
+      } }, function(web)
+        for i = 1, times do
+          web:abort("/", 0.002 * (i % 10) + 0.01)
+        end
+        redio.sleep(0.1)
+        assert.same(nginx.CLEAN, select(2, web:get "/after"))
+        assert.is_true(check.eventually(function()
+          return own:cli("client", "list"):find("cmd=blpop", 1, true) == nil
+        end))
+      end)
+      own:stop()
+    end
+
+    it("a blocking command", function()
+      check_abort('redis():blpop("nothing", 100):await()', 10)
+    end)
+
+    it("a chain", function()
+      check_abort([[
+        local over = ngx.now() + 2 -- (one that hangs up before its request is read goes unnoticed)
+        while ngx.now() < over do
+          local db = redis()
+          for i = 1, 2000 do db:echo("mine " .. i) end
+          db:replies()
+        end]], 40)
+    end)
+
+    it("a transaction", function()
+      check_abort([[
+        redis:transaction("k", function(db)
+          db:select(3):get("k"):await()
+          ngx.sleep(1)
+        end)]], 10)
+    end)
+
+    it("a receiver", function()
+      check_abort('for message in redis:pubsub("news") do ngx.say(message) end', 10)
+    end)
+
+    it("a chain that is longer than what is written at once", function()
+      check_abort([[
+        local over = ngx.now() + 2 -- (one that hangs up before its request is read goes unnoticed)
+        while ngx.now() < over do
+          local db = redis()
+          for i = 1, 10000 do db:echo(("x"):rep(100) .. i) end
+          db:replies()
+        end]], 40)
+    end)
+  end)
+
+  it("a request that is aborted leaves no deadline to the next one", function()
+    nginx.with({ http = nginx.ABORTS, locations = { ["/"] = [[
+      local redis = shared("here", os.getenv "REDIS_URL", { max_connections = 50 })
+      redio.with_timeout(0.5, function()
+        redio.gather(function() redis():blpop("nothing", 100):await() end, function() redio.sleep(100) end)
+      end)]], ["/after"] = nginx.AFTER } }, function(web)
+      local aborts = {}
+      for i = 1, 30 do
+        aborts[i] = redio.spawn(web.abort, web, "/", 0.2)
+      end
+      for i = 1, 30 do
+        aborts[i]:await()
+      end
+      redio.sleep(0.5)
+      local afters = {}
+      for i = 1, 60 do
+        afters[i] = redio.spawn(web.get, web, "/after")
+      end
+      for i = 1, 60 do
+        assert.same(nginx.CLEAN, select(2, afters[i]:await()))
+      end
+    end)
+  end)
+
+  it("ngx.on_abort may end a request in the midst of a wait", function()
+    nginx.with({ http = nginx.ABORTS, locations = { ["/"] = [[
+      local redis = shared("here", os.getenv "REDIS_URL", { max_connections = 4 })
+      ngx.on_abort(function() ngx.exit(499) end)
+      redis():blpop("nothing", 10):await()]], ["/after"] = nginx.AFTER } }, function(web)
+      for _ = 1, 10 do
+        web:abort("/", 0.01)
+      end
+      assert.same(nginx.CLEAN, select(2, web:get "/after"))
     end)
   end)
 end)

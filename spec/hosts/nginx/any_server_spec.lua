@@ -11,8 +11,6 @@ local uv = require "luv"
 
 local ROOT = uv.cwd()
 
-local is_there, reason = nginx.available()
-
 local PROGRAM = ([[
   local logins = dofile "%s/spec/support/logins.lua"
   local options = ngx.req.get_uri_args()
@@ -32,12 +30,12 @@ local function query_of(url, options)
   return table.concat(parts, "&")
 end
 
--- Logs in by a request. A worker that spins answers nobody any more, which is said once: of the request that it
--- happened to.
+-- Logs in by a request. A worker that spins answers no request any more. Only the request that made it spin is
+-- reported as lost.
 local function asking(web)
   local lost = false
   return function(url, options)
-    if lost then return "(nginx answers nobody)" end
+    if lost then return "(nginx does not answer)" end
     local ok, status, body = pcall(redio.with_timeout, 10, web.get, web, "/?" .. query_of(url, options))
     if ok and status == 200 then return body end
     lost = not ok
@@ -46,9 +44,7 @@ local function asking(web)
 end
 
 describe("In nginx", function()
-  if not is_there then
-    return pending("there is no nginx: " .. tostring(reason))
-  end
+  if nginx.missing() then return pending(nginx.missing()) end
 
   for _, part in ipairs(login_walk.parts) do
     describe(part.name .. ", on a server of every generation:", function()

@@ -1,13 +1,11 @@
 -- SPDX-License-Identifier: MIT
--- What docs/nginx.md shows, in a real nginx: redio is installed as it says, its files and its nginx.conf are taken as
--- they are (but for their directories), and each program of its other blocks is a content handler there.
+-- docs/nginx.md in a real nginx: redio is installed as the page says, its files and its nginx.conf are taken as they
+-- are (but for their directories), and each program of its other blocks is a content handler there.
 
 local redio = require "redio"
 local nginx = require "spec.support.nginx"
 local server = require "spec.support.server"
 local uv = require "luv"
-
-local is_there, reason = nginx.available()
 
 local file = assert(io.open "docs/nginx.md")
 local text = file:read "*a"
@@ -34,9 +32,7 @@ local function write(path, content)
 end
 
 describe("docs/nginx.md:", function()
-  if not is_there then
-    return pending("there is no nginx: " .. tostring(reason))
-  end
+  if nginx.missing() then return pending(nginx.missing()) end
 
   local dir, conf
 

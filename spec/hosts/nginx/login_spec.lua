@@ -1,13 +1,11 @@
 -- SPDX-License-Identifier: MIT
--- Logins in nginx, where the coroutine that needs the connection says them itself: of one exchange and of several, to
--- servers of each generation, and to what is no server at all.
+-- Logins in nginx, where the coroutine that needs the connection logs in itself: in one exchange and in several, to
+-- servers of each generation, and to peers that are no server.
 
 local redio = require "redio"
 local fakes = require "spec.support.fake"
 local nginx = require "spec.support.nginx"
 local server = require "spec.support.server"
-
-local is_there, reason = nginx.available()
 
 -- RESP3's answer to HELLO, of a server of that version.
 local function hello(version)
@@ -16,8 +14,8 @@ end
 
 local NO_HELLO = "-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n"
 
--- A server whose answers to the login are these: by command, or by command and subcommand, a text or a function of
--- the connection and the words. What is no login it answers by what `ECHO` would.
+-- A server with these answers to a login. The keys are commands, or commands and subcommands. A value is a text or a
+-- function of the connection and the words. Other commands are answered like `ECHO`.
 local function scripted(answers)
   return fakes.start(function(conn, words)
     local name = words[1]:upper()
@@ -34,7 +32,7 @@ local function scripted(answers)
   end, { protocol = false })
 end
 
--- What was said on its connections, the commands alone, each connection's in one text.
+-- The commands that came on its connections, as one text for each connection.
 local function said_to(fake)
   local list = {}
   for i, conn in ipairs(fake.connections) do
@@ -89,9 +87,7 @@ local function get_many(web, count)
 end
 
 describe("A login in nginx", function()
-  if not is_there then
-    return pending("there is no nginx: " .. tostring(reason))
-  end
+  if nginx.missing() then return pending(nginx.missing()) end
 
   describe("of several exchanges:", function()
     it("on_connect asks, sets, sleeps and selects, on connections of the pool, the shared one and a receiver's",
@@ -269,7 +265,7 @@ describe("A login in nginx", function()
       for _, tail in ipairs { "+hi\r\n", "$2\r\nhi\r\n" } do
         fails({ AUTH = answer(tail), SELECT = function() return true end },
           "{ protocol = 2, password = 'p', database = 1 }",
-          "^ProtocolError: a reply that nobody asked for %(no%)$")
+          "^ProtocolError: a reply that no command asked for %(no%)$")
       end
     end)
 

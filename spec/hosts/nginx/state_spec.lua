@@ -1,27 +1,15 @@
 -- SPDX-License-Identifier: MIT
--- What a connection is left with in nginx never reaches another request; and much of everything at once, where LuaJIT
--- has 8,000 places.
+-- The state that a request leaves on a connection in nginx never reaches another request. And more than 8,000 values,
+-- LuaJIT's limit, of each kind at once.
 
 local redio = require "redio"
 local nginx = require "spec.support.nginx"
 local server = require "spec.support.server"
 
-local is_there, reason = nginx.available()
-
 describe("In nginx", function()
-  if not is_there then
-    return pending("there is no nginx: " .. tostring(reason))
-  end
+  if nginx.missing() then return pending(nginx.missing()) end
 
-  local AFTER = [[
-    local redis = redio.Redis(os.getenv "REDIS_URL", { max_connections = 2 })
-    local wrong = 0
-    for i = 1, 20 do
-      if redis():echo("token " .. i):await() ~= "token " .. i then wrong = wrong + 1 end
-    end
-    local info = redis():client_info():await()
-    ngx.print(wrong, info:match " db=%d+", info:match " sub=%d+", info:match " multi=%-?%d+")]]
-  local CLEAN = "0 db=0 sub=0 multi=-1"
+  local AFTER = nginx.after 'redio.Redis(os.getenv "REDIS_URL", { max_connections = 2 })'
 
   -- Each request of `/` runs a program by its number; after each, others get what is theirs, one by one and at once.
   local function check_clean(own, programs, options)
@@ -43,9 +31,9 @@ describe("In nginx", function()
           end
           assert.same(200, (web:get("/?n=" .. n)))
           for i = 1, #beside do
-            assert.same(CLEAN, select(2, beside[i]:await()), programs[n])
+            assert.same(nginx.CLEAN, select(2, beside[i]:await()), programs[n])
           end
-          assert.same(CLEAN, select(2, web:get "/after"), programs[n])
+          assert.same(nginx.CLEAN, select(2, web:get "/after"), programs[n])
         end
       end
     end)
@@ -101,6 +89,32 @@ describe("In nginx", function()
       end
       own:stop()
     end)
+  end)
+
+  it("an error in user code gives no dirty connection away", function()
+    local own = server.start()
+    nginx.with({ url = own.url, may_log = true, locations = { ["/"] = [[
+      local redis = shared("here", os.getenv "REDIS_URL", { max_connections = 4 })
+      local n = tonumber(ngx.var.arg_n) % 5
+      if n == 0 then
+        redis():watch("k"):get("k"):await()
+      elseif n == 1 then
+        redis():select(3):await()
+      elseif n == 2 then
+        redis():multi():set("k", 1):await()
+      elseif n == 3 then
+        local receiver = redis:pubsub("news"):connect()
+        error "with a subscription"
+      else
+        redis():client_tracking("ON"):get("k"):await()
+      end
+      error "on purpose"]], ["/after"] = nginx.AFTER } }, function(web)
+      for n = 1, 30 do
+        assert.same(500, (web:get("/?n=" .. n)))
+        assert.same(nginx.CLEAN, select(2, web:get "/after"))
+      end
+    end)
+    own:stop()
   end)
 
   it("an error within the core ends the connection and is told, and nothing else", function()

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What waits in nginx: it is kept whatever the collector does (promise 27), and has one owner (promise 28).
+-- Waits in nginx: a waiting coroutine is kept whatever the collector does (promise 27), and has one owner (promise 28).
 
 local redio = require "redio"
 local check = require "spec.support.check"
@@ -7,12 +7,8 @@ local fakes = require "spec.support.fake"
 local nginx = require "spec.support.nginx"
 local server = require "spec.support.server"
 
-local is_there, reason = nginx.available()
-
 describe("What waits in nginx", function()
-  if not is_there then
-    return pending("there is no nginx: " .. tostring(reason))
-  end
+  if nginx.missing() then return pending(nginx.missing()) end
 
   local own, observer
 
@@ -206,7 +202,7 @@ describe("What waits in nginx", function()
     local WAITS, QUEUED = "another coroutine waits for the results of this handle",
       "another coroutine has queued commands on this handle"
 
-    it("a handle whose chain waits for its reply", function()
+    it("a handle with a chain that waits for its reply", function()
       says([[
         local db = redis()
         local first = ngx.thread.spawn(function() return db:blpop("spec:list", 5):await() end)

@@ -1,10 +1,10 @@
 -- SPDX-License-Identifier: MIT
--- Many coroutines at work, with the pairing oracle: every request carries a mark of its own, and its reply must
--- be made of it. Some are cancelled on the way. What came of it all is counted.
+-- A load of random requests by many coroutines, with the pairing oracle: each request carries a mark of its own, and
+-- its reply must be made of it. Some are cancelled on the way. The report counts how they ended.
 
 local uv = require "luv"
 local redio = require "redio"
-local turns = require "spec.support.turns"
+local loop_turns = require "spec.support.loop_turns"
 
 local M = {}
 
@@ -101,7 +101,7 @@ local function settle(report, job, ok, got, expected)
   report.ends[kind] = (report.ends[kind] or 0) + 1
 end
 
--- Runs in a task of its own, which never ends: so that whoever resumes it once more is noticed.
+-- Runs in a task of its own, which never ends, so that a second resume is noticed.
 local function perform(report, job, redis, random, options)
   report.begun = report.begun + 1
   local db = redis()
@@ -110,7 +110,7 @@ local function perform(report, job, redis, random, options)
   end
   settle(report, job, pcall(job.kind.fn, db, job.mark))
   db:close()
-  turns.next(job.done)
+  loop_turns.next(job.done)
   while true do
     coroutine.yield()
     report.twice = report.twice + 1
@@ -121,7 +121,7 @@ end
 
 local function next_turn()
   local co = coroutine.running()
-  turns.next(function()
+  loop_turns.next(function()
     assert(coroutine.resume(co))
   end)
   coroutine.yield()
@@ -190,8 +190,8 @@ end
 ---   begun, ended: requests   twice: ended more than once   late: cancelled and not free at once
 ---   cancelled, states: cancels, and by how far the request had come
 ---   ends: how many ended "done", in a "mismatch", or with which kind of error
----@param options table client: a function that returns one; random; where: of spec.support.whereabouts
---- or whereabouts_tls; enough: a function; workers; private: whether connections of their own are used, too;
+---@param options table client: a function that returns one; random; where: of spec.support.request_progress
+--- or request_progress_tls; enough: a function; workers; private: whether connections of their own are used, too;
 --- cancel: how probable; longest: seconds until a cancel; deadline: seconds, if any
 function M.run(options)
   local report = { begun = 0, ended = 0, twice = 0, late = 0, cancelled = 0, states = {}, ends = {} }

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The forms that commands have in Lua, against a real server under both protocols: options and pairs and lists
--- as tables, fractions of seconds, predicates, and what decoding modes leave alone. Contract: docs, "Values".
+-- The Lua forms of commands, against a real server under both protocols: options, pairs and lists as tables, fractions
+-- of seconds, predicates, and the parts of replies that decoding modes leave alone. Contract: docs, "Values".
 
 local redio = require "redio"
 local server = require "spec.support.server"
@@ -32,7 +32,7 @@ for _, protocol in ipairs { 2, 3 } do
       redis:close()
     end)
 
-    -- What the handle's commands say, all of it, nil included.
+    -- The handle's results are exactly these, nil included.
     local function says(expected, handle)
       assert.same(expected, pack(handle:await()))
     end

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What goes wrong, and how it says so: kind, what, where, and the way out. Contract: docs, "Errors".
+-- The errors that a client raises: kind, code, address, command, and the way out. Contract: docs, "Errors". (Error
+-- objects by themselves: unit/errors_spec.lua.)
 
 local redio = require "redio"
 local server = require "spec.support.server"
@@ -45,7 +46,7 @@ describe("Errors", function()
     redis:close()
   end)
 
-  -- What `fn(client)` raises against a server that answers with `answer(connection, words)`.
+  -- The error of `fn(client)` against a server that answers with `answer(connection, words)`.
   local function against(kind, answer, fn, options, manners)
     local peer = fake.start(answer, manners)
     local client = redio.Redis(peer.url, options)
@@ -249,7 +250,7 @@ describe("Errors", function()
       assert.are.equal(1, requests)
     end)
 
-    it("tell all who wait, each once", function()
+    it("end all waits, each once", function()
       local failed = 0
       against("ConnectionClosedError", function(connection)
         connection:close()
@@ -325,7 +326,7 @@ describe("Errors", function()
       end)
     end)
 
-    it("after a timeout leave the late reply to nobody", function()
+    it("after a timeout leave the late reply to no caller", function()
       local peer = fake.start(function(connection, words)
         local reply = ("$%d\r\n%s\r\n"):format(#words[2], words[2])
         if words[2] == "late" then
@@ -368,7 +369,7 @@ describe("Errors", function()
       peer:stop()
     end)
 
-    it("that answers what nobody asked is closed", function()
+    it("that gives a stray reply is closed", function()
       local requests = 0
       local peer = fake.start(function()
         requests = requests + 1

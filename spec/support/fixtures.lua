@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
---- What one test sets up - clients, servers, proxies, peers - and takes down again, newest first.
+-- The clients, servers, proxies and fakes of one test: made on request, and taken down after it, newest first.
 
 local uv = require "luv"
 local redio = require "redio"
@@ -7,22 +7,22 @@ local fake = require "spec.support.fake"
 local proxy = require "spec.support.proxy"
 local server = require "spec.support.server"
 
-local stage = {}
-stage.__index = stage
+local Fixtures = {}
+Fixtures.__index = Fixtures
 
 local names = 0
 
-function stage.new()
-  return setmetatable({}, stage)
+function Fixtures.new()
+  return setmetatable({}, Fixtures)
 end
 
 --- Has `fn` called at the end.
-function stage:finally(fn)
+function Fixtures:finally(fn)
   self[#self + 1] = fn
 end
 
 --- A client with a name of its own, closed at the end.
-function stage:client(url, options)
+function Fixtures:client(url, options)
   options = options or {}
   names = names + 1
   options.client_name = options.client_name or ("spec-%d-%d"):format(uv.os_getpid(), names)
@@ -41,29 +41,29 @@ local function stopped(self, one)
 end
 
 --- A server of this test's own.
-function stage:server(options)
+function Fixtures:server(options)
   return stopped(self, server.start(options))
 end
 
 --- A proxy before `target`; without one, before the server that all specs share.
-function stage:proxy(target)
+function Fixtures:proxy(target)
   return stopped(self, proxy.start(target or server.shared()))
 end
 
 --- See spec.support.fake.
-function stage:fake(handler, options)
+function Fixtures:fake(handler, options)
   return stopped(self, fake.start(handler, options))
 end
 
 --- Takes everything down. May be called again.
-function stage:clear()
+function Fixtures:clear()
   while #self > 0 do
     table.remove(self)()
   end
 end
 
 --- Seconds that `fn` takes; then what it returned.
-function stage.time(fn, ...)
+function Fixtures.time(fn, ...)
   local before = uv.hrtime()
   local function after(...)
     return (uv.hrtime() - before) / 1e9, ...
@@ -71,4 +71,4 @@ function stage.time(fn, ...)
   return after(fn(...))
 end
 
-return stage
+return Fixtures

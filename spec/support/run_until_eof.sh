@@ -1,9 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# guard.sh DIRECTORY COMMAND...: runs a server and sees to its end. The process id is left in
-# DIRECTORY/pid, the exit status in DIRECTORY/exited. Standard input is the leash: a line "keep" ends
-# the server and leaves the directory; any other line, or the end of the input, which comes by itself
-# when whoever started this is gone (by kill -9, too), removes the directory as well.
+# run_until_eof.sh DIRECTORY COMMAND...: runs a server until its own standard input ends or has a line. So the server
+# ends with the process that started it, also after kill -9. Removes the directory then, but for a line "keep". Leaves
+# the process id in DIRECTORY/pid and the exit status in DIRECTORY/exited.
 dir=$1
 shift
 trap '' HUP INT TERM # Ctrl-C goes to the whole group; the end of the input follows it.

@@ -1,29 +1,23 @@
 -- SPDX-License-Identifier: MIT
 -- Waiting for messages where nothing calls back: of the light threads that wait on one connection, one reads for all.
--- These are methods of pull.lua's connections.
+-- These are methods of caller.lua's connections.
 
-local core = require "redio.core"
-local errors = require "redio.base.errors"
 local task = require "redio.task"
 
 local M = {}
 
 -- health --------------------------------------------------------------------------------------------------
 
-local PING = core.command { name = "PING", silent = true }
-
--- Whether it is silent because there is nothing to be said.
-function M:_may_be_idle(record)
-  local interval = self._interval
-  if not interval or self._pinged or (record and record:left() or 1) <= 0.0005 then return false end
-  return interval < (self.liveness.seconds or math.huge)
+--- Whether silence is answered by a PING: it may only mean that there is nothing to say.
+function M:may_ping(record)
+  local interval = self.interval
+  if not interval or self.pinged or (record and record:left() or 1) <= 0.0005 then return false end
+  return interval < (self.patience or math.huge)
 end
 
-function M:_ping()
-  self._pinged = true
-  local pipeline = core.pipeline()
-  core.encode(pipeline, PING)
-  return self:submit(pipeline, core.OWN) == false and not self.lost
+function M:ping()
+  self.pinged = true
+  return self:submit_ping() == false and not self.lost
 end
 
 -- parking -------------------------------------------------------------------------------------------------
@@ -36,54 +30,7 @@ local GLANCE = 1
 local function look_at_reader(self)
   if not self.reading or not self:is_gone() then return end
   self.reading = false
-  self:fail(self:_closed_error "the light thread that read from it was ended")
-end
-
-local function idle(self, entry)
-  local waiter = entry.waiter
-  local ok, err = pcall(task.idle, waiter, GLANCE)
-  if not ok then
-    self:_leave(entry)
-    error(err, 0)
-  end
-  if not waiter.values then look_at_reader(self) end
-end
-
-local function end_wait(self, entry, err)
-  self:_leave(entry)
-  task.abandon(entry.waiter, err)
-end
-
--- Reads once, and has all that came delivered.
-local function read(self, record, entry)
-  if not self.socket:is_ours() then
-    local words = "this connection belongs to another request: each needs one of its own"
-    return end_wait(self, entry, errors.new("ConnectionError", words, { address = self.address, permanent = true }))
-  end
-  self.reading = true
-  if record then record.conn = self end
-  local token = self:_read_more(record)
-  if record then record.conn = nil end
-  self.reading = false
-  self:_pump()
-  if self.hooks.after_read then self.hooks.after_read() end
-  if token then end_wait(self, entry, task.interrupted(token)) end
-end
-
---- Waits until `task.wake(waiter, ...)`.
-function M:park(waiter)
-  local record, entry = task.begin(waiter), { waiter = waiter }
-  task.watch(waiter)
-  self.parked:enter(entry)
-  while not waiter.values do
-    if self.reading or self.paused or self.lost then
-      idle(self, entry)
-    else
-      read(self, record, entry)
-    end
-  end
-  self:_leave(entry)
-  return task.woken(waiter)
+  self:fail(self:closed_error "the light thread that read from it was ended")
 end
 
 -- Another of those that wait is to read.
@@ -96,12 +43,60 @@ local function nudge_next(self)
   if other then task.nudge(other.waiter) end
 end
 
-function M:_leave(entry)
+local function leave(self, entry)
   self.parked:leave(entry)
   nudge_next(self)
 end
 
---- Leaves what comes to the network until `read_start`.
+local function idle(self, entry)
+  local waiter = entry.waiter
+  local ok, err = pcall(task.idle, waiter, GLANCE)
+  if not ok then
+    leave(self, entry)
+    error(err, 0)
+  end
+  if not waiter.values then look_at_reader(self) end
+end
+
+local function end_wait(self, entry, err)
+  leave(self, entry)
+  task.abandon(entry.waiter, err)
+end
+
+-- Reads once, and has all that came delivered.
+local function read(self, record, entry)
+  if not self.socket:is_ours() then return end_wait(self, entry, self:foreign_error()) end
+  self.reading = true
+  if record then record.conn = self end
+  local token = self:read_more(record)
+  if record then record.conn = nil end
+  self.reading = false
+  self:take_unasked()
+  if self.hooks.after_read then self.hooks.after_read() end
+  if token then end_wait(self, entry, task.interrupted(token)) end
+end
+
+function M:park(waiter)
+  local record, entry = task.begin(waiter), { waiter = waiter }
+  task.watch(waiter)
+  self.parked:enter(entry)
+  while not waiter.values do
+    if self.reading or self.paused or self.lost then
+      idle(self, entry)
+    else
+      read(self, record, entry)
+    end
+  end
+  leave(self, entry)
+  return task.woken(waiter)
+end
+
+--- A socket holds itself while its request lives, and the host the light threads that wait for it: the holder is only
+--- noted.
+function M:keep(holder)
+  self.hold = holder
+end
+
 function M:read_stop()
   self.paused = true
 end
@@ -112,7 +107,7 @@ function M:read_start()
 end
 
 --- The connection is lost: all that wait look again.
-function M:_nudge_all()
+function M:nudge_all()
   self.parked:drain(function(entry)
     task.nudge(entry.waiter)
   end)

@@ -1,13 +1,13 @@
 -- SPDX-License-Identifier: MIT
--- newer.lua GENERATION DIRECTORY PORT HOST [PLAIN-PORT...]: stands between a client and the redis-server 7.0 that
--- listens at HOST:PORT and on DIRECTORY/redis.sock, and makes it speak as a later generation of
--- spec.support.generations ("valkey-8.1"). Listens at 127.0.0.1:PORT (and [::1]) and on DIRECTORY/newer.sock; then
--- DIRECTORY/listening is there. What comes to the other ports, which speak TLS, is passed on as it is.
+-- speak_as.lua GENERATION DIRECTORY PORT HOST [PLAIN-PORT...]: a proxy in front of the redis-server 7.0 at HOST:PORT
+-- and DIRECTORY/redis.sock, which makes it speak as a later generation of spec.support.generations ("valkey-8.1").
+-- Listens at 127.0.0.1:PORT (and [::1]) and at DIRECTORY/front.sock, and makes the file DIRECTORY/listening then.
+-- Connections to the other ports, which speak TLS, are passed on unchanged.
 --
--- Each request is counted, and each reply, so that what is changed is the answer to what was asked. What a 7.0 does not
--- know is asked of it as an ECHO: so it is the server that says in which order, whether at all, and whether queued.
--- Where replies can no longer be told by counting (behind SUBSCRIBE, MONITOR, PSYNC, CLIENT REPLY OFF) nothing is
--- looked at any more.
+-- The proxy counts requests and replies, and so finds the reply that it has to change. A command that a 7.0 does not
+-- know goes to the server as an ECHO, so that the server decides on its order, and on whether it is queued or refused.
+-- Once replies cannot be counted any more (behind SUBSCRIBE, MONITOR, PSYNC, CLIENT REPLY OFF) all bytes are passed on
+-- unchanged.
 
 local uv = require "luv"
 local generations = require "spec.support.generations"
@@ -18,9 +18,9 @@ local unpack = table.unpack or unpack -- luacheck: ignore
 
 local WINDOW = 4 * 1024 * 1024 -- bytes that may wait for a peer before no more are read for it
 
-local generation -- that is spoken as
+local generation -- to speak as
 
--- What is changed -------------------------------------------------------------------------------------------
+-- Changed answers -------------------------------------------------------------------------------------------
 
 -- Kinds of answers that are looked at: from the server's to the generation's.
 local answers = {}
@@ -208,7 +208,7 @@ function Up:lost()
   self.is_lost = true
 end
 
--- Whether what there is of the request at hand may be passed on.
+-- True if the bytes of the current request may be passed on.
 function Up:is_free()
   if self.expected then return true end
   local name = command_name(self)
@@ -317,7 +317,7 @@ local function main(name, directory, port, host, ...)
     assert(serve_port("127.0.0.1", tonumber(each), host, i > 1), "the port is in use")
     serve_port("::1", tonumber(each), host, i > 1)
   end
-  serve_path(directory .. "/newer.sock", directory .. "/redis.sock")
+  serve_path(directory .. "/front.sock", directory .. "/redis.sock")
   assert(io.open(directory .. "/listening", "w")):close()
   uv.run()
 end

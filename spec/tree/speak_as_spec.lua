@@ -1,6 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What makes a redis-server speak as a later one (spec/support/newer.lua): it changes what that one would say
--- otherwise, and nothing else.
+-- spec/support/speak_as.lua makes a redis-server speak as a later one. It changes exactly the answers that differ.
 
 local redio = require "redio"
 local check = require "spec.support.check"
@@ -86,7 +85,7 @@ describe("A server that speaks as a later one", function()
     end
   end)
 
-  -- What the generation says where the server behind it says something else.
+  -- The generation's answer to a request to which the server behind it says `said`.
   local function expected(words, said, generation)
     local name = table.concat(words, " "):upper()
     if words[1] == "HELLO" and said:find "^[%%*]" then
@@ -115,7 +114,7 @@ describe("A server that speaks as a later one", function()
   end
 
   it("keeps every answer with its request: random ones, in random pieces, beside the server itself", function()
-    local rng, generation = random.new "newer_spec", generations.named "valkey-8.1"
+    local rng, generation = random.new "speak_as_spec", generations.named "valkey-8.1"
     own = server.start { speaks_as = "valkey-8.1" }
     check.within(60, function()
       for _ = 1, 40 do

@@ -1,12 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- Every command that the server has gives the same Lua values under RESP2 and RESP3, by its method and by call().
--- Contract: docs, "Values". What the server has, it is asked.
+-- Every command that the server has gives the same Lua values under RESP2 and RESP3, by its method and by call(). The
+-- server is asked for its commands. Contract: docs, "Values".
 
 local redio = require "redio"
 local commands = require "redio.command.table"
 local server = require "spec.support.server"
 local check = require "spec.support.check"
-local calls = require "spec.support.command_walk"
+local calls = require "spec.support.every_command"
 
 local unpack = table.unpack or unpack -- luacheck: ignore
 local math_type = math.type or type
@@ -47,7 +47,7 @@ local function text_of_table(value, mark)
   return "{" .. table.concat(items, ", ") .. "; " .. table.concat(fields, ", ") .. "}"
 end
 
--- What has to be the same under both protocols, as a text; `mark` is the entry of the walk.
+-- The part of a value that must be the same under both protocols, as a text. `mark` is the entry of the walk.
 function text_of(value, mark)
   if redio.errors.is(value) then
     return "error " .. tostring(value.code)
@@ -119,7 +119,7 @@ end
 -- Names of what was walked, and of what the servers have.
 local walked, installed = {}, {}
 
--- What a server has, by name; and the Redis whose commands it knows, which it says of itself (a Valkey has a version of
+-- The commands of a server, by name, and the Redis version that it says its commands are of (a Valkey has a version of
 -- its own besides).
 local function has_of(handle)
   local has = {}
@@ -141,7 +141,7 @@ local function number_of(version)
   return major * 100 + minor
 end
 
--- Whether a call can be made. One without `since` and `form` has to be there.
+-- True if a call can be made. One without `since` and `form` has to be there.
 local function is_known_here(call, has, version)
   if call.form and number_of(call.form) > number_of(version) then return false end
   if not call.since then return true end
@@ -172,7 +172,7 @@ local function walk(url, protocol, list, queue, prepare)
   return texts
 end
 
--- What differs between two walks, a line for each call; only of calls that `among` holds of.
+-- The differences between two walks, a line for each call, of the calls for which `among` is true.
 local function differences(list, one, other, among)
   local lines = {}
   for i, call in ipairs(list) do
@@ -228,7 +228,7 @@ local function start_sentinel()
 end
 
 local function empty(redis)
-  check.eventually(function() -- what the walk before this one started
+  check.eventually(function() -- wait for the saves of the walk before this one
     local info = check.info(redis, "persistence")
     return info.rdb_bgsave_in_progress == "0" and info.aof_rewrite_in_progress == "0"
   end)
@@ -236,7 +236,7 @@ local function empty(redis)
   if MAJOR >= 7 then redis():function_flush():await() end
 end
 
--- What the walk sees from outside only (`size`) is looked into here.
+-- The insides of replies that the walk compares by their type only (`size`).
 local function look_at_histogram(histogram)
   assert.equal(1, histogram.incr.calls)
   local bucket, count = next(histogram.incr.histogram_usec)
