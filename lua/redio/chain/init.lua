@@ -95,7 +95,6 @@ end
 -- Cancelled, out of time, or resumed by foreign code.
 function Chain:_interrupted(token)
   local conn, reason = self.conn, task.interrupted(token)
-  if token ~= task.CANCEL then task.abandon_chain((coroutine.running())) end
   if conn and conn.exclusive then conn:close "its command was cancelled" end
   self:_abandon()
   error(reason, 0)
@@ -150,8 +149,8 @@ local function break_off(conn)
     { address = conn.address }))
 end
 
--- True when the connection is of no more use after these error replies. Where the server is a read-only replica, another
--- connection may find the master.
+-- True when the connection is of no more use after these error replies. Where the server is a read-only replica,
+-- another connection may find the master.
 local function is_useless(client, conn, failed)
   local is_replica, leave = false, false
   for i = 1, #failed do
@@ -263,7 +262,7 @@ function Chain:_check(conn, mutes, auths)
 end
 
 function Chain:_attempt()
-  if task.cancelling > 0 then task.check_cancelled((coroutine.running())) end
+  if task.cancelling > 0 then task.check_cancelled() end
   local handle, mode = self.handle, self.mode
   handle[PIPELINE] = BUSY
   local is_private, is_readonly, blocks, mutes, auths = self.pipeline:flags()

@@ -164,8 +164,8 @@ function Caller:submit(pipeline, mode, collected)
   return slot, why
 end
 
--- True when another chain may go where one has been: in the same request, and with nothing unread that it would take for
--- its own.
+-- True when another chain may go where one has been: in the same request, and with nothing unread that it would take
+-- for its own.
 function Caller:_may_go_on()
   if self.lost then return false end
   if not self.socket:is_ours() then
@@ -288,7 +288,7 @@ end
 function Caller:wait()
   local record = task.current()
   if record then record.conn = self end
-  local token = record and record:is_cancelled() and CANCEL or self:flush(record)
+  local token = record and record:take_cancel() and CANCEL or self:flush(record)
   if token then return finished(self, record, token) end
   if self.lost then return take(self, record, core_next(self.core, self.waiters)) end
   return take(self, record) -- (nothing has come yet)

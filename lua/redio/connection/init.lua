@@ -189,7 +189,7 @@ function Link:is_waiting()
   return self.core:waiting() > 0
 end
 
--- unasked replies and pushes --------------------------------------------------------------------------------
+-- unasked replies and pushes ------------------------------------------------------------------------------
 
 --- Takes from the core's `next` or `wake` all that is no chain's outcome.
 ---@return boolean more the core may have more

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The driver of hosts with a loop that calls back: the loop reads, and all that is submitted in one turn leaves in one write.
+-- The driver of hosts with a loop that calls back: the loop reads, and all that is submitted in one turn leaves in one
+-- write.
 --
 -- While something is in flight the connection holds itself alive and keeps the loop running. Idle it does neither, so
 -- that a client to which nothing refers is collected, and its sockets with it.

@@ -39,8 +39,8 @@ function Backoff:failed(conn)
   self.next_at = self.transport.now() + jitter(self.settings, self.failures)
 end
 
---- True when a connection that leads to a read-only replica is to be left for another, which may find the master. As long
---- as it does not, that is tried as often as a lost connection would be: many refused writes are one reason.
+--- True when a connection that leads to a read-only replica is to be left for another, which may find the master. As
+--- long as it does not, that is tried as often as a lost connection would be: many refused writes are one reason.
 function Backoff:may_leave_replica()
   local settings, now = self.settings or WITHOUT, self.transport.now()
   if now < self.stay_until then return false end

@@ -42,7 +42,8 @@ local function shared_by_loop(self)
   return conn
 end
 
--- A private connection until the shared one is ready. The shared one is opened in a timer, once several requests are at work.
+-- A private connection until the shared one is ready. The shared one is opened in a timer, once several requests are at
+-- work.
 local function shared_by_caller(self, client)
   local conn, pool = self._shared, self.pool
   if conn and conn.ready then return conn end

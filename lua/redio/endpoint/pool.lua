@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The private connections of an endpoint, on a transport that calls back: a bounded number. Idle ones are kept, and callers
--- are served in FIFO order. Connections of receivers and monitors have a bound of their own.
+-- The private connections of an endpoint, on a transport that calls back: a bounded number. Idle ones are kept, and
+-- callers are served in FIFO order. Connections of receivers and monitors have a bound of their own.
 -- Specs: client/client, promises/20, regress/full_pool, regress/max_receivers
 
 local connection = require "redio.connection.loop"
