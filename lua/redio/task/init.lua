@@ -16,8 +16,9 @@ local uncaught = require "redio.task.uncaught"
 
 --- The interface of both ways of parking. spec/unit/parking_spec.lua compares them with it.
 ---
---- A waiter is a table of the caller's. While it waits, `waiter.co` is its coroutine. `waiter.abandon(waiter)`, if there
---- is one, is called when the wait ends in any other way than by `wake`. `waiter.stage` says in words what it waits for.
+--- A waiter is a table of the caller's. While it waits, `waiter.co` is its coroutine. `waiter.abandon(waiter)`, if
+--- there is one, is called when the wait ends in any other way than by `wake`. `waiter.stage` says in words what it
+--- waits for.
 ---@class redio.Parking
 ---@field Record redio.Record the class of records, from which tasks inherit
 ---@field CANCEL table the first result of a wait for a reply that a cancel or a deadline has ended
