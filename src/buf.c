@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: promises/13, promises/24, fuzz/pipeline */
 #include "buf.h"
 
 #include <stdlib.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: unit/fast_paths, regress/option_words_as_values */
 #include "command.h"
 
 #include <string.h>

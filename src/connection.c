@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: unit/connection_core, fuzz/connection */
 #include "connection.h"
 
 #include <stdlib.h>

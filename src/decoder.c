@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: unit/decoder_cases, promises/12, fuzz/decoder */
 #include "decoder.h"
 
 #include <limits.h>
@@ -121,7 +122,7 @@ static const char *open_aggregate(redio_decoder *d, char type, unsigned long lon
   f->type = (unsigned char)type;
   f->streamed = (unsigned char)streamed;
   f->kind_due = type == '>';
-  f->attributes = d->attributes; /* those of a value inside of it are counted anew */
+  f->attributes = d->attributes; /* a value inside of it counts its own anew */
   d->attributes = 0;
   return p;
 }

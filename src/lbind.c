@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: promises/24, hosts/embed */
 #include "lbind.h"
 
 void *redio_check(lua_State *L, int i, const void *tag, size_t size, const char *name) {

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: unit/connection_core, promises/05, promises/24 */
 #include "lconnection.h"
 
 #include "ldecoder.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: promises/26, hosts/embed */
 /* The module redio.core. */
 #include "lbind.h"
 #include "lconnection.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: unit/decoder_cases, promises/24 */
 #include "ldecoder.h"
 
 #include <string.h>

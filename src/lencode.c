@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: client/values, promises/18, promises/19 */
 #include "lencode.h"
 
 #include "number.h"

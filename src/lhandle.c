@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: client/fast_paths, client/handle, promises/28 */
 /* A handle's methods and `await` call these first. Where one returns nothing, Lua takes the slow
  * path from the beginning.
  *

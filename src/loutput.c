@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: promises/13, regress/output_after_loss */
 #include "loutput.h"
 
 #include "lencode.h"

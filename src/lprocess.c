@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: promises/25, promises/26 */
 #define _POSIX_C_SOURCE 200809L
 
 #include "lprocess.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: unit/decoder_cases, regress/maps_in_maps, regress/many_values */
 #include "lresult.h"
 
 #include <string.h>

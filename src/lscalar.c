@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: unit/decoder_cases, client/values */
 #include "lscalar.h"
 
 #include <string.h>

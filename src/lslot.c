@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: unit/connection_core, promises/24 */
 #include "lslot.h"
 
 #define WEAK_KEYS "redio.weak" /* registry field: a metatable */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: client/fast_paths, promises/24 */
 #include "lstock.h"
 
 #include "lencode.h"

@@ -11,7 +11,7 @@ enum { REDIO_MOST_IN_STOCK = 1024 };
 typedef struct redio_stock {
   int count;
   int cancelling; /* tasks that are to be cancelled when they next wait: see lhandle.c */
-  redio_pipeline *pipelines[REDIO_MOST_IN_STOCK]; /* those of the list */
+  redio_pipeline *pipelines[REDIO_MOST_IN_STOCK]; /* the list */
 } redio_stock;
 
 /* Upvalues of a function that lends or takes back pipelines. The count is not in the list, where

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: unit/tls, promises/24 */
 /* The module redio.tls: the userdata context and engine over tls.c. */
 #include <string.h>
 

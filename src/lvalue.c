@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: unit/decoder_cases, client/values, fuzz/value */
 /* The aggregates: lists, lists of pairs and tables by key. */
 #include "lvalue.h"
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: promises/19 */
 #include "number.h"
 
 #include <math.h>

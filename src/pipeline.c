@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: unit/fast_paths, promises/18, fuzz/pipeline */
 #include "pipeline.h"
 
 #include <stdlib.h>

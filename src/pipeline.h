@@ -74,11 +74,11 @@ typedef struct redio_pipeline {
   redio_pieces pieces;
   size_t closed_out, closed_pieces; /* where the last complete command ends */
   size_t commands;                  /* complete ones */
-  size_t replies;                   /* that the complete ones will bring */
+  size_t replies;                   /* replies due to complete commands */
   size_t values;                    /* replies that can be results */
   size_t piece_bytes;
-  uint32_t flags;     /* that any command has */
-  uint32_t all_flags; /* that every command has */
+  uint32_t flags;     /* of any command */
+  uint32_t all_flags; /* of every command */
   uint16_t first_id;
   unsigned char quiet; /* no warning when it is collected with commands */
   unsigned char submitted;

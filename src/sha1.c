@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: regress/script_round_trips */
 #include "sha1.h"
 
 #include <stdint.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: client/every_command, unit/command_table */
 /* The named shapes. The differences between RESP2 and RESP3 were found by sending every command to
  * a server under both protocols. For commands newer than that server the reply schemas of its
  * documentation are the source. */

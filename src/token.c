@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: unit/decoder_cases, fuzz/value */
 /* The scanner has validated the bytes, so nothing is checked again. */
 #include "token.h"
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Specs: client/values */
 #include "utf8.h"
 
 #include <string.h>

@@ -281,7 +281,7 @@ end
 -- Fields and layout ---------------------------------------------------------------------------------------
 
 -- Folders and files of lua/redio for which the laws of this part do not hold yet.
-local later = set "chain client connection endpoint receive/feed recipe shared_client task topology"
+local later = set ""
 
 local function is_later(path)
   for beginning in pairs(later) do

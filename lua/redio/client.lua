@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- A client: one shared connection that all its coroutines pipeline into, a pool of private ones, and its settings.
+-- Specs: client/client, client/ancestor
 
 local arg_check = require "redio.base.arg_check"
 local decode = require "redio.command.decode"
@@ -7,6 +8,7 @@ local handle = require "redio.chain.handle"
 local lock = require "redio.recipe.lock"
 local lua_version = require "redio.base.lua_version"
 local monitor = require "redio.receive.monitor"
+local places = require "redio.chain.places"
 local receiver = require "redio.receive.receiver"
 local scan = require "redio.recipe.scan"
 local script = require "redio.recipe.script"
@@ -17,6 +19,8 @@ local tls_socket = require "redio.connection.tls_socket"
 local topology = require "redio.topology"
 local transaction = require "redio.recipe.transaction"
 local transports = require "redio.transport"
+
+local CORE, WAITERS = places.CORE, places.WAITERS
 
 local M = {}
 
@@ -42,7 +46,7 @@ local function json_of(settings)
   return json.encode or decode.json.encode, json.decode or decode.json.decode
 end
 
--- Whether core.send may submit a chain to the shared connection.
+-- True when core.send may submit a chain to the shared connection.
 local function is_usual(settings)
   return settings.multiplex and settings.decode == "none"
 end
@@ -65,8 +69,8 @@ local function make(url, opts)
       handle.greet(self, conn, on_connect)
     end,
     on_shared = is_usual(settings) and function(conn)
-      self[1] = conn and not self.closed and conn.core or false
-      if conn then self[2] = conn.waiters end
+      self[CORE] = conn and not self.closed and conn.core or false
+      if conn then self[WAITERS] = conn.waiters end
     end,
   })
   return self
@@ -197,7 +201,7 @@ function Client:close(opts)
   if not can_wait and not self.transport.in_loop() and seconds > 0 and self.topology:in_flight(self) > 0 then
     return task.block(self.transport, self.close, self, opts)
   end
-  self.closed, self[1] = true, false
+  self.closed, self[CORE] = true, false
   self.topology:close(self, can_wait and seconds or 0)
   self.transport.flush()
 end

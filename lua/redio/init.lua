@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- redio, the Redis client for Lua: the public face, and nothing else.
+-- Specs: client/ancestor, tree/annotations
 
 local client = require "redio.client"
 local core = require "redio.core"

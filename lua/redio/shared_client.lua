@@ -2,6 +2,7 @@
 -- Clients where the host keeps the idle connections: those of one worker that are made with the same URL and options
 -- share their settings and their topology, and each is closed on its own. So each request may make its client, which
 -- costs next to nothing.
+-- Specs: hosts/nginx/clients
 
 local identity = require "redio.base.identity"
 local transports = require "redio.transport"
@@ -14,7 +15,7 @@ local originals = setmetatable({}, { __mode = "v" })
 -- The last ones that were made. They stay while no copy exists, for the next request makes one.
 local recent = { most = 32, turn = 0 }
 
---- Whether clients are shared on this host.
+--- True when clients are shared on this host.
 M.is_usual = transports.tasks() ~= nil
 
 --- A key for the arguments of redio.Redis: the same for clients that may share. nil when such a client is of its own,

@@ -152,7 +152,7 @@ describe("Ten thousand that wait for", function()
     finish(tasks, subject)
     if wait.foreign then
       for i = 1, count do
-        coroutine.resume(tasks[i]._co)
+        coroutine.resume(tasks[i].co)
       end
     end
     while left > 0 do

@@ -208,7 +208,7 @@ describe("Promise 22, callbacks:", function()
         assert.is_true(coroutine.resume(co))
         local ok, err = coroutine.resume(co, foreign, "not yours")
         assert.is_false(ok)
-        assert.matches("somebody else resumed it", tostring(err))
+        assert.matches("other code resumed it", tostring(err))
         assert.are.equal("next", (redis():echo "next":await()))
       end
     end)

@@ -106,6 +106,44 @@ describe("a chain of wakes", function()
     end)
   end)
 
+  it("of which one was closed before it ran: the error that it was to get is reported (Lua 5.4)", function()
+    if not coroutine.close then return pending "coroutine.close" end -- luacheck: ignore 143
+    local task = require "redio.task"
+    local function nest(levels, fn)
+      if levels == 0 then return fn() end
+      local waiter = {}
+      coroutine.wrap(function()
+        task.wait(waiter)
+        nest(levels - 1, fn)
+      end)()
+      task.wake(waiter)
+    end
+    local reported = {}
+    local former = redio.on_uncaught(function(err) reported[#reported + 1] = err end)
+    local levels, ran = 0, true
+    while ran and levels < 100 do
+      levels, ran = levels + 1, false
+      local waiter, sent = {}, { levels = levels }
+      local fails = redio.spawn(function()
+        task.wait(waiter)
+        error(sent)
+      end)
+      redio.sleep(0)
+      local joiner = coroutine.create(function()
+        assert.are.equal(sent, select(2, pcall(fails.await, fails)))
+        ran = true
+      end)
+      coroutine.resume(joiner)
+      redio.spawn(nest, levels, function()
+        task.wake(waiter)
+        if not ran then coroutine.close(joiner) end -- luacheck: ignore 143
+      end):await()
+    end
+    redio.sleep(1.2)
+    redio.on_uncaught(former)
+    assert.are.same({ { levels = levels } }, reported)
+  end)
+
   it("of places in the pool", function()
     local redis = redio.Redis(server.shared().url, { max_connections = 1 })
     check.within(60, function()

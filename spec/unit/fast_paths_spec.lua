@@ -194,8 +194,8 @@ local function chunks_of(random, text)
   return table.concat(out)
 end
 
-local numbers = { "7", "2.5", "-1e3", "12345678", "0.12500000", "-123456.75" }
-local fields = { "modules", "peak.percentage", "running_script", "consumers", "age-seconds" } -- each with a shape
+local numbers = { "7", "-1e3", "12345678", "0.12500000", "-123456.75", "1234567.5" }
+local fields = { "modules", "peak.percentage", "running_script", "consumers", "age-seconds" } -- that have a shape
 
 local function some_text(random)
   local choice = random(4)
@@ -369,7 +369,7 @@ describe("A fast path agrees with the slow path", function()
 
   it("in building values by each shape", function()
     for round = 1, 3 * ROUNDS do
-      local may_stream = round % 4 == 0
+      local may_stream = round % 2 == 0
       local shape = random(may_stream and streamed_shapes or counted_shapes)
       local short, long = some_value(random, 3, may_stream)
       local slow, fast = values_of(decoded(long, shape, 0)), values_of(decoded(short, shape, 0))

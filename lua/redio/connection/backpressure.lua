@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Write backpressure. At `max_queued_bytes` the core refuses chains ("full"). Callers wait here, first in first out,
 -- until there is room.
+-- Specs: promises/13, client/linear, hosts/nginx/linear
 
 local core = require "redio.core"
 local link = require "redio.connection"

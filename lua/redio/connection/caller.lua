@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The driver of hosts that call nothing back: the light thread that waits for a reply writes what was submitted, and
 -- reads until its reply is there. How it waits for messages is in caller_messages.lua.
+-- Specs: unit/drivers, hosts/nginx/connections, hosts/nginx/aborts, hosts/nginx/timeouts
 
 local caller_messages = require "redio.connection.caller_messages"
 local core = require "redio.core"
@@ -82,7 +83,7 @@ function Caller:refuse(why, permanent)
   self:fail(why == "timeout" and self:overdue_connect() or self:unreachable(why, permanent))
 end
 
---- Whether its socket was closed with its request, of which nothing is told.
+--- True when its socket was closed with its request, of which nothing is told.
 function Caller:is_gone()
   return self.socket ~= nil and self.socket:is_gone()
 end
@@ -108,7 +109,7 @@ local function least(a, b)
   return a < b and a or b
 end
 
--- Whether the socket has the limits that hold for the next operation: as a rule it has.
+-- True when the socket has the limits that hold for the next operation: as a rule it has.
 local function is_limited(self, record)
   return not record and not self.deadline and not self.interval and self._read == self.patience
 end
@@ -163,8 +164,8 @@ function Caller:submit(pipeline, mode, collected)
   return slot, why
 end
 
--- Whether another chain may go where one has been: in the same request, and with nothing unread that it would take for
--- its own.
+-- True when another chain may go where one has been: in the same request, and with nothing unread that it would take
+-- for its own.
 function Caller:_may_go_on()
   if self.lost then return false end
   if not self.socket:is_ours() then
@@ -287,7 +288,7 @@ end
 function Caller:wait()
   local record = task.current()
   if record then record.conn = self end
-  local token = record and record:is_cancelled() and CANCEL or self:flush(record)
+  local token = record and record:take_cancel() and CANCEL or self:flush(record)
   if token then return finished(self, record, token) end
   if self.lost then return take(self, record, core_next(self.core, self.waiters)) end
   return take(self, record) -- (nothing has come yet)
@@ -303,7 +304,7 @@ function Caller:hang_up()
   socket:send "QUIT\r\n"
 end
 
---- What waits for a reply sees it when it looks; what waits for messages is woken to look.
+--- A thread that waits for a reply sees the loss when it looks. Threads that wait for messages are woken to look.
 function Caller:tell_all()
   self:nudge_all()
 end

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Waiting for messages where nothing calls back: of the light threads that wait on one connection, one reads for all.
 -- These are methods of caller.lua's connections.
+-- Specs: hosts/nginx/receivers, regress/receiver_in_nginx
 
 local task = require "redio.task"
 
@@ -8,7 +9,7 @@ local M = {}
 
 -- health --------------------------------------------------------------------------------------------------
 
---- Whether silence is answered by a PING: it may only mean that there is nothing to say.
+--- True when silence is answered by a PING: it may only mean that there is nothing to say.
 function M:may_ping(record)
   local interval = self.interval
   if not interval or self.pinged or (record and record:left() or 1) <= 0.0005 then return false end

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The login: protocol, user, name, database, on_connect, before any chain of a caller. Each step fails closed. It needs
 -- `submit`, `flush` and `wait` of its connection, and so is the same for all drivers.
+-- Specs: promises/11, promises/35, hosts/nginx/login, regress/swallowed_auth
 
 local command = require "redio.command"
 local core = require "redio.core"
@@ -91,7 +92,7 @@ local function introduce(conn, pipeline, server)
   queue(pipeline, "CLIENT SETINFO", "LIB-NAME", "redio")
   queue(pipeline, "CLIENT SETINFO", "LIB-VER", version)
   local slot = conn:submit(pipeline, OWN)
-  conn:flush() -- what is dropped before it is written never is
+  conn:flush() -- (a chain that is dropped before it is written never is)
   pipeline:reset()
   if conn.lost then error(conn.lost, 0) end
   conn.core:drop(conn.waiters, slot)
@@ -99,9 +100,7 @@ end
 
 local function hello(conn, pipeline, settings)
   local args = { "3" }
-  if settings.password then
-    args[2], args[3], args[4] = "AUTH", settings.username or "default", settings.password
-  end
+  if settings.password then args[2], args[3], args[4] = "AUTH", settings.username or "default", settings.password end
   if settings.client_name then
     args[#args + 1] = "SETNAME"
     args[#args + 1] = settings.client_name
@@ -151,7 +150,7 @@ local function plain(conn, pipeline, settings)
   if pipeline:count() > 0 then succeed(conn, pipeline) end
 end
 
---- Logs in on a connection whose socket is connected. Raises an error object when the server refuses.
+--- Logs in on a connection with a connected socket. Raises an error object when the server refuses.
 function M.perform(conn)
   local settings, pipeline = conn.settings, core.pipeline()
   conn.protocol = settings.protocol

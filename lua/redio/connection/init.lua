@@ -24,6 +24,7 @@
 --   read_stop(), read_start()  leaves what comes to the network, and reads again
 --
 -- spec/unit/drivers_spec.lua holds every driver to this list.
+-- Specs: unit/drivers, promises/01, promises/04
 
 local core = require "redio.core"
 local errors = require "redio.base.errors"
@@ -183,12 +184,12 @@ function Link:waiting_to_open()
   return self.openers:count()
 end
 
---- Whether replies are to come.
+--- True when replies are to come.
 function Link:is_waiting()
   return self.core:waiting() > 0
 end
 
--- what comes unasked --------------------------------------------------------------------------------------
+-- unasked replies and pushes ------------------------------------------------------------------------------
 
 --- Takes from the core's `next` or `wake` all that is no chain's outcome.
 ---@return boolean more the core may have more
@@ -223,7 +224,7 @@ end
 --- Submits a PING. On a receiver's connection its answer comes as a message.
 ---@return integer|boolean? slot as `submit` has it
 function Link:submit_ping()
-  local pipeline = core.pipeline()
+  local pipeline = core.pipeline(true) -- (one that is refused is forgotten without a warning)
   core.encode(pipeline, self.hooks.receiver and PING_AS_MESSAGE or PING)
   return (self:submit(pipeline, core.OWN))
 end

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The timers of a connection that the loop reads. An overdue reply ends it. So does, with health checks, a PING on an
 -- idle one that is not answered. Any byte counts as life.
+-- Specs: promises/10, regress/pause_of_the_process
 
 local task = require "redio.task"
 
@@ -59,23 +60,23 @@ local function look(self, conn, has_read)
   if not conn:is_busy() or not seconds then return end
   if conn.paused then return watch(self, seconds) end
   local left = conn.active_at + seconds - conn.transport.now()
-  -- (what limits it may change until then: from writing to reading, or back)
+  -- (the limit may change until then: from writing to reading, or back)
   if left > 0.0005 then return watch(self, math.min(left, self.patience or left, self.write_timeout or left)) end
   if not has_read then
     return task.after_reading(conn.transport, function()
-      if not conn.lost and not self._watch then look(self, conn, true) end
+      if not conn.lost and not self.watch_timer then look(self, conn, true) end
     end)
   end
   conn:fail(conn:overdue(seconds, conn:chain_stage(true)))
 end
 
 function watch(self, seconds)
-  later(self, "_watch", seconds, look)
+  later(self, "watch_timer", seconds, look)
 end
 
 --- Watches from now on: something is in flight.
 function Liveness:busy()
-  if self._watch then return end
+  if self.watch_timer then return end
   local seconds = math.min(self.patience or math.huge, self.write_timeout or math.huge)
   if seconds < math.huge then watch(self, seconds) end
 end
@@ -84,7 +85,7 @@ end
 function Liveness:set_patience(seconds)
   if self.patience == seconds then return end
   self.patience = seconds
-  cancel(self, "_watch")
+  cancel(self, "watch_timer")
   local conn = self.conn[1]
   if conn and conn:is_busy() then self:busy() end -- awaited from within the read of the last reply
 end
@@ -116,10 +117,10 @@ end
 function check(self, conn)
   local interval = conn.settings.health_check_interval
   -- (a session that a handle holds is its own affair: a PING would stand in its MULTI, or get no answer)
-  if conn.paused or conn.pinned then return later(self, "_health", interval, check) end
+  if conn.paused or conn.pinned then return later(self, "health_timer", interval, check) end
   if conn:is_waiting() or not is_idle(conn, interval) then return self:watch_health() end
   coroutine.wrap(ping)(conn)
-  later(self, "_health", math.min(interval, conn.settings.connect_timeout or interval), verdict)
+  later(self, "health_timer", math.min(interval, conn.settings.connect_timeout or interval), verdict)
 end
 
 --- From now on PING is sent whenever nothing has been heard for `health_check_interval`.
@@ -128,12 +129,12 @@ function Liveness:watch_health()
   local interval = conn and conn.settings.health_check_interval
   if not interval then return end
   conn.active_at = conn.active_at or conn.transport.now()
-  later(self, "_health", math.max(0.001, conn.active_at + interval - conn.transport.now()), check)
+  later(self, "health_timer", math.max(0.001, conn.active_at + interval - conn.transport.now()), check)
 end
 
 function Liveness:stop()
-  cancel(self, "_watch")
-  cancel(self, "_health")
+  cancel(self, "watch_timer")
+  cancel(self, "health_timer")
 end
 
 return M

@@ -1,8 +1,10 @@
 -- SPDX-License-Identifier: MIT
--- The driver of hosts whose loop calls back: the loop reads, and all that is submitted in one turn leaves in one write.
+-- The driver of hosts with a loop that calls back: the loop reads, and all that is submitted in one turn leaves in one
+-- write.
 --
 -- While something is in flight the connection holds itself alive and keeps the loop running. Idle it does neither, so
 -- that a client to which nothing refers is collected, and its sockets with it.
+-- Specs: unit/drivers, promises/02, promises/13
 
 local backpressure = require "redio.connection.backpressure"
 local core = require "redio.core"

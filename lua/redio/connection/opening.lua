@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The way from nothing to ready, where a loop calls back: connect, the TLS handshake, the login, and one deadline for
 -- all of it.
+-- Specs: promises/11, regress/second_address
 
 local messages = require "redio.base.messages"
 local task = require "redio.task"

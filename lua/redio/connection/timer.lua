@@ -2,6 +2,7 @@
 -- The driver for one connection of all requests of a worker, where a socket is its request's: it belongs to a timer, in
 -- which one light thread writes and another reads. Requests leave their chains in the core and wait on a semaphore, so
 -- that chains of several requests leave in one write.
+-- Specs: unit/drivers, hosts/nginx/shared_connection
 
 local caller = require "redio.connection.caller"
 local link = require "redio.connection"
@@ -126,7 +127,7 @@ local function patience(self)
   return math.max(0.001, math.min(GLANCE, self.active_at + limit - self.transport.now()))
 end
 
--- Whether the server still answers, and whether there still is work.
+-- True when the server still answers, and whether there still is work.
 local function glance(self)
   local idle, limit = self.transport.now() - self.active_at, self.settings.read_timeout
   if self:is_waiting() then

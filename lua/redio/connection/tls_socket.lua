@@ -72,7 +72,7 @@ end
 ---@param socket table connected
 ---@param settings table with tls and host
 ---@param done fun(secured: redio.TlsSocket?, reason: string?) called once, when the handshake is over, and never after
----close(). It is called before `wrap` returns only when the socket below fails at once.
+--- close(). It is called before `wrap` returns only when the socket below fails at once.
 ---@param transport table for its defer()
 ---@return redio.TlsSocket secured the one that `done` gets; data written to it before then waits for the handshake
 function M.wrap(socket, settings, done, transport)
@@ -192,7 +192,7 @@ end
 --- Reads from now on.
 ---@param on_data fun(bytes: string)
 ---@param on_end fun(reason: string?, certain: boolean?) the peer has said that it ends (nil), or reading failed;
----`certain` when TLS itself failed, and the next attempt would end the same way
+--- `certain` when TLS itself failed, and the next attempt would end the same way
 function Socket:read_start(on_data, on_end)
   if self._closed then return end
   self._on_data, self._on_end = on_data, on_end
@@ -263,7 +263,7 @@ function Socket:unwritten()
   return self._closed and 0 or self._socket:unwritten() + self._early_bytes
 end
 
---- Whether this socket alone keeps the loop running.
+--- True when this socket alone keeps the loop running.
 function Socket:counts(counts)
   self._socket:counts(counts)
 end

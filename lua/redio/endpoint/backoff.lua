@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- When to try again: how long to wait, how often, and what for.
+-- Specs: promises/11, regress/replica_storm
 
 local errors = require "redio.base.errors"
 
@@ -38,8 +39,8 @@ function Backoff:failed(conn)
   self.next_at = self.transport.now() + jitter(self.settings, self.failures)
 end
 
---- Whether a connection that leads to a read-only replica is to be left for another, which may find the master. As long
---- as it does not, that is tried as often as a lost connection would be: many refused writes are one reason.
+--- True when a connection that leads to a read-only replica is to be left for another, which may find the master. As
+--- long as it does not, that is tried as often as a lost connection would be: many refused writes are one reason.
 function Backoff:may_leave_replica()
   local settings, now = self.settings or WITHOUT, self.transport.now()
   if now < self.stay_until then return false end
@@ -54,7 +55,7 @@ function Backoff:delay()
   return math.max(0, self.next_at - self.transport.now())
 end
 
---- Whether a chain of which nothing was sent may wait for another connection, `tries` times so far.
+--- True when a chain of which nothing was sent may wait for another connection, `tries` times so far.
 function Backoff:may_retry_unsent(err, tries)
   if not self.settings or tries >= self.settings.max or err.permanent then return false end
   if errors.is(err, "ConnectionError") then
@@ -63,7 +64,7 @@ function Backoff:may_retry_unsent(err, tries)
   return errors.is(err, "LoadingError") or errors.is(err, "MaxClientsError")
 end
 
---- Whether a chain that may have been executed may be sent once more: only when that changes nothing.
+--- True when a chain that may have been executed may be sent once more: only when that changes nothing.
 function Backoff:may_retry_sent(err, tries, is_readonly)
   return is_readonly and tries == 0 and self:may_retry_unsent(err, tries)
 end

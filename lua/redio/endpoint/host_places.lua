@@ -1,9 +1,10 @@
 -- SPDX-License-Identifier: MIT
 -- Places for connections where the host keeps the idle ones: one count and one FIFO queue for all pools of a worker
--- whose connections may take each other's place.
+-- with connections that may take each other's place.
 --
 -- The host's own queue does not do: when several connections close in one turn (with a request that had them all, or by
 -- a collection) the host counts only the first of them, and those that wait for the others' places wait on.
+-- Specs: hosts/nginx/max_connections
 
 local identity = require "redio.base.identity"
 local linked_list = require "redio.base.linked_list"
@@ -117,7 +118,7 @@ local may_be_dropped = lua_version.interpreted(function(self)
   return false
 end)
 
--- Collects, so that connections are closed whose holders were dropped.
+-- Collects, so that connections of dropped holders are closed.
 local function search(self)
   if not may_be_dropped(self) then return false end
   local before = self.using
@@ -125,7 +126,7 @@ local function search(self)
   return self:count() < before
 end
 
--- Whether there is a place, where it seems that there is none.
+-- True when there is a place, where it seems that there is none.
 local function is_one_free(self)
   local now = self._transport.now()
   if now < self._count_at then return false end
@@ -136,14 +137,15 @@ end
 
 -- places --------------------------------------------------------------------------------------------------
 
-local function until_of(self, seconds)
-  return seconds and self._transport.now() + seconds + SLACK or math.huge
+-- Lets the attempt take so many seconds from now on.
+local function extend(self, set, attempt, seconds)
+  set[attempt] = seconds and self._transport.now() + seconds + SLACK or math.huge
 end
 
 local function new_attempt(self, set, seconds)
   local attempt = self._attempts + 1
   self._attempts = attempt
-  set[attempt] = until_of(self, seconds)
+  extend(self, set, attempt, seconds)
   return attempt
 end
 
@@ -225,7 +227,7 @@ end
 function Places:take(client, seconds, connect_seconds)
   if self._waiters.count > 0 or self.using >= self._most and not is_one_free(self) then
     local attempt = queue_up(self, client, seconds)
-    if attempt then self._in_use[attempt] = until_of(self, connect_seconds) end
+    if attempt then extend(self, self._in_use, attempt, connect_seconds) end
     return attempt
   end
   self.using = self.using + 1

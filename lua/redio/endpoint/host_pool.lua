@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- The private connections of an endpoint whose host keeps idle sockets. The methods are those of pool.lua. Several
+-- The private connections of an endpoint, on a host that keeps idle sockets. The methods are those of pool.lua. Several
 -- clients may use one pool.
+-- Specs: hosts/nginx/connections, hosts/nginx/max_connections, hosts/nginx/state
 
 local caller = require "redio.connection.caller"
 local host_places = require "redio.endpoint.host_places"
@@ -13,6 +14,7 @@ local IDLE = 60 -- seconds that a socket may be idle
 
 ---@class redio.HostPool
 ---@field home redio.Endpoint
+---@field places redio.Places
 ---@field new_options table for the transport's `open`: a socket that is never kept
 local Pool = {}
 Pool.__index = Pool
@@ -28,14 +30,14 @@ function M.new(home)
     settings = settings,
     transport = transport,
     new_options = places.new_options,
-    _places = places,
+    places = places,
     _spare = {}, -- connections without socket
     _born = setmetatable({ transport.request() }, { __mode = "v" }), -- in this request
     _outlives = false, -- it has seen another request
   }, Pool)
 end
 
---- Whether its connections may serve other requests than the one that has made it: it has seen two.
+--- True when its connections may serve other requests than the one that has made it: it has seen two.
 ---@return boolean
 function Pool:outlives_request()
   if not self._outlives then
@@ -45,22 +47,21 @@ function Pool:outlives_request()
   return self._outlives
 end
 
---- Whether a connection that requests share would be of use: several are at work.
+--- True when a connection that requests share would be of use: another is at work.
 ---@return boolean
 function Pool:wants_shared()
-  local places = self._places
-  return (self._outlives or self:outlives_request()) and places.using > 0 and places:count() > 0
+  return self:outlives_request() and self.places:count() > 0
 end
 
 --- In use and idle, idle, and callers that wait for one, as far as is known.
 function Pool:counts()
-  local places = self._places
+  local places = self.places
   return places:count() + places.kept, places.kept, places:count_waiting()
 end
 
 --- How many connections receivers and monitors have.
 function Pool:count_receivers()
-  return self._places:count_receivers()
+  return self.places:count_receivers()
 end
 
 -- connecting ----------------------------------------------------------------------------------------------
@@ -74,10 +75,10 @@ local function connect(self, hooks)
 end
 
 local function new(self)
-  local home, places = self.home, self._places
+  local home, places = self.home, self.places
   return connect(self, {
     on_lost = function(conn)
-      places.kept = 0 -- those in the host's pool may be lost for the same reason
+      places.kept = 0 -- connections in the host's pool may be lost for the same reason
       places:leave(conn)
       home:lost(conn)
     end,
@@ -99,8 +100,8 @@ function Opening:close()
   self.places:settle(self.attempt, nil)
 end
 
--- Calls the transport's `open`; the first result is false when the host cannot wait here. While it waits, closing
--- `stand_in` ends the task.
+-- Calls the transport's `open`; the first result is false when the host cannot wait here. While a task waits in it,
+-- closing `stand_in` ends the attempt.
 local function open_socket(self, record, stand_in, options)
   if not record then return pcall(self.transport.open, self.settings, options, self.settings.connect_timeout) end
   record.conn = stand_in
@@ -124,7 +125,7 @@ end
 
 -- Takes a socket of the host's pool, or connects. The connection is ready, or lost.
 local function open(self, client, record, attempt)
-  local places, started = self._places, self.transport.now()
+  local places, started = self.places, self.transport.now()
   local stand_in = record and setmetatable({ places = places, attempt = attempt }, Opening)
   local ok, socket, why, permanent, at = open_socket(self, record, stand_in, places.options)
   if not ok then
@@ -163,7 +164,7 @@ end
 ---@return table? err
 function Pool:acquire(client)
   if client.closed then return nil, refusals.closed(self.settings) end
-  local record, places, settings = task.current(), self._places, self.settings
+  local record, places, settings = task.current(), self.places, self.settings
   if record then task.check_cancelled() end
   if places.kept == 0 then self:_pause() end
   local attempt = places:take(client, settings.pool_timeout or math.huge, settings.connect_timeout)
@@ -184,7 +185,7 @@ end
 -- receivers -----------------------------------------------------------------------------------------------
 
 local function new_receiver(self, extra)
-  local home, places = self.home, self._places
+  local home, places = self.home, self.places
   return connect(self, {
     receiver = true,
     lines = extra.lines,
@@ -205,7 +206,7 @@ end
 ---@return table? err
 function Pool:receive(client, extra)
   if client.closed then return nil, refusals.closed(self.settings) end
-  local record, places = task.current(), self._places
+  local record, places = task.current(), self.places
   if record then task.check_cancelled() end
   self:_pause()
   local attempt = places:take_receiver(limit_of(self, record))
@@ -228,7 +229,7 @@ local BRIEF, BRIEFS = 1, 16
 local briefs, briefs_since = 0, 0
 
 local function seconds_to_keep(self)
-  if not self.settings.on_connect or self:outlives_request() then return IDLE end
+  if self:outlives_request() then return IDLE end
   local now = self.transport.now()
   if now - briefs_since > BRIEF then briefs, briefs_since = 0, now end
   briefs = briefs + 1
@@ -240,10 +241,9 @@ end
 ---@param is_clean boolean?
 function Pool:release(conn, is_clean)
   if conn.lost then return end
-  local places, spare, seconds = self._places, self._spare, nil
-  if is_clean and not conn.client.closed and conn.ready then
-    seconds = seconds_to_keep(self)
-  end
+  local places, spare = self.places, self._spare
+  local seconds = is_clean and not conn.client.closed and conn.ready and IDLE
+  if seconds and self.settings.on_connect then seconds = seconds_to_keep(self) end
   local socket = seconds and conn:detach()
   if not socket then return conn:close() end
   places:leave(conn)
@@ -272,14 +272,14 @@ end
 
 --- The idle connections are not used any more.
 function Pool:close_idle()
-  self._places:start_anew()
+  self.places:start_anew()
 end
 
 --- Calls `fn` with each connection of the client, or of all clients; those of receivers included.
 ---@param fn fun(conn: redio.CallerConnection)
 ---@param client redio.Client?
 function Pool:each(fn, client)
-  for _, conn in ipairs(self._places:list(true)) do
+  for _, conn in ipairs(self.places:list(true)) do
     if not client or conn.client == client then fn(conn) end
   end
 end
@@ -289,7 +289,7 @@ end
 ---@return integer
 function Pool:in_flight(client)
   local count = 0
-  for _, conn in ipairs(self._places:list()) do
+  for _, conn in ipairs(self.places:list()) do
     if conn.client == client then count = count + (conn:load()) end
   end
   return count
@@ -298,7 +298,7 @@ end
 --- Ends the client's waits for a place.
 ---@param client redio.Client closed already
 function Pool:stop(client)
-  self._places:dismiss(client)
+  self.places:dismiss(client)
 end
 
 return M

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- One server: the connection that coroutines share, a pool of private ones, connections of receivers, and the pauses
 -- between attempts to connect. Each connection knows its endpoint: `conn.home`.
+-- Specs: client/client, promises/11, regress/close_while_connecting
 
 local backoff = require "redio.endpoint.backoff"
 local errors = require "redio.base.errors"
@@ -16,6 +17,8 @@ local M = {}
 ---@field on_connect fun(conn: redio.Connection)? called on each new connection before it is ready
 ---@field reconnects integer connections that were lost after they had been ready
 ---@field is_common boolean several clients use it: each closes only its own connections
+--- A connection for a chain that may share one, ready.
+---@field shared fun(self: redio.Endpoint, client: redio.Client): redio.Connection?, table?
 local Endpoint = {}
 Endpoint.__index = Endpoint
 
@@ -27,7 +30,7 @@ local function open_shared(self, conn)
 end
 
 -- Opens the shared connection unless there is one, and waits until it is ready.
-local function join_by_loop(self)
+local function shared_by_loop(self)
   local conn = self._shared
   if not conn then
     conn = self:_new_shared()
@@ -39,12 +42,15 @@ local function join_by_loop(self)
   return conn
 end
 
--- A private connection until the shared one is ready. That one is opened in a timer, once several requests are at work.
-local function join_by_caller(self, client)
-  if not self._shared and self.pool:wants_shared() and not open_shared(self, self:_new_shared()) then
+-- A private connection until the shared one is ready. The shared one is opened in a timer, once several requests are at
+-- work.
+local function shared_by_caller(self, client)
+  local conn, pool = self._shared, self.pool
+  if conn and conn.ready then return conn end
+  if not conn and pool.places.using > 0 and pool:wants_shared() and not open_shared(self, self:_new_shared()) then
     self._shared = nil -- no timer was to be had
   end
-  return self.pool:acquire(client)
+  return pool:acquire(client)
 end
 
 local function pause_by_loop(transport, seconds)
@@ -66,7 +72,7 @@ local drivers = {
     return {
       pool = require "redio.endpoint.pool",
       connection = require "redio.connection.loop",
-      join = join_by_loop,
+      shared = shared_by_loop,
       pause = pause_by_loop,
       is_common = false,
     }
@@ -75,7 +81,7 @@ local drivers = {
     return {
       pool = require "redio.endpoint.host_pool",
       connection = require "redio.connection.timer",
-      join = join_by_caller,
+      shared = shared_by_caller,
       pause = pause_by_caller,
       is_common = true,
     }
@@ -109,6 +115,7 @@ function M.new(seed, settings, transport, hooks)
     on_connect = hooks.on_connect,
     reconnects = 0,
     is_common = driver.is_common,
+    shared = driver.shared,
     _driver = driver,
     _on_shared = not driver.is_common and hooks.on_shared or false,
     _shared = nil,
@@ -149,16 +156,6 @@ function Endpoint:_new_shared()
   }, self.pool.new_options)
   conn.home = self
   return conn
-end
-
---- A connection for a chain that may share one, ready.
----@param client redio.Client
----@return redio.Connection? conn
----@return table? err
-function Endpoint:shared(client)
-  local conn = self._shared
-  if conn and conn.ready then return conn end
-  return self._driver.join(self, client)
 end
 
 --- The next chain takes a new shared connection. This one closes when nothing is in flight; does nothing when it is

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- Full collections, at a distance from each other. A pool that is full collects in search of connections whose holders
--- were dropped: while all callers wait for a place, nothing else makes the collector run.
+-- Full collections, at a distance from each other. A pool that is full collects in search of connections of
+-- dropped holders: while all callers wait for a place, nothing else makes the collector run.
+-- Specs: regress/full_pool
 
 local M = {}
 

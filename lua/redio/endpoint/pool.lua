@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- The private connections of an endpoint whose transport calls back: a bounded number. Idle ones are kept, and callers
--- are served in FIFO order. Connections of receivers and monitors have a bound of their own.
+-- The private connections of an endpoint, on a transport that calls back: a bounded number. Idle ones are kept, and
+-- callers are served in FIFO order. Connections of receivers and monitors have a bound of their own.
+-- Specs: client/client, promises/20, regress/full_pool, regress/max_receivers
 
 local connection = require "redio.connection.loop"
 local lua_version = require "redio.base.lua_version"
@@ -37,7 +38,7 @@ function M.new(home)
     _granted = 0, -- places that are free, and promised
     _idle = queue.new(), -- the one used last comes last
     _queue = queue.new(), -- waiters
-    _orphans = {}, -- connections whose holders were collected
+    _orphans = {}, -- connections of collected holders
     _receiving = {}, -- connections of receivers and monitors -> true
     _receivers = 0,
     _collect_at = 0, -- when a receiver without a place may collect
@@ -83,7 +84,7 @@ function Pool:_take(waiter)
   return given
 end
 
--- The waiter was cancelled. What it was given meanwhile goes to the next one.
+-- The waiter was cancelled. A place that it was given meanwhile goes to the next one.
 function Pool:_pass_on(waiter)
   local given = self:_take(waiter)
   if given == true then
@@ -279,7 +280,7 @@ function Pool:guard(conn)
   return { held = held, finalizer = finalizer }
 end
 
--- Closes connections whose holders were collected. The finalizer does not do it: closing wakes what waits for a place.
+-- Closes connections of collected holders. The finalizer does not do it: closing wakes what waits for a place.
 ---@return boolean any
 function Pool:_reap()
   local any = #self._orphans > 0

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- The errors of callers that get no connection. Nothing of theirs was sent.
+-- Specs: client/client, client/raised_errors
 
 local errors = require "redio.base.errors"
 

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Takes back what a handle has left on its connection, where that can be done: then another may have it, and it need
 -- not be closed.
+-- Specs: promises/20, regress/undone_sessions
 
 local command = require "redio.command"
 local core = require "redio.core"

@@ -1,4 +1,5 @@
 -- SPDX-License-Identifier: MIT
+-- Specs: tree/annotations
 ---@meta _
 -- The public contract, for LuaLS and other readers of its annotations. The commands are in commands.lua beside this
 -- file. It is not for `require`. docs/reference.md has the explanations.

@@ -207,7 +207,9 @@ local DISTANCE = 0.5
 function Feed:open(again)
   local client = self.client
   while not self.closed do
-    local conn, err = client.topology:pick():receive(client, hooks_of(self))
+    local conn
+    local home, err = client.topology:pick()
+    if home then conn, err = home:receive(client, hooks_of(self)) end
     self._coming = nil
     if conn then return self:_adopt(conn) end
     if self.closed then return nil end

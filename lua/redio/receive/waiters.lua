@@ -10,7 +10,7 @@ local linked_list = require "redio.base.linked_list"
 local lua_version = require "redio.base.lua_version"
 local task = require "redio.task"
 
-local running, status = coroutine.running, coroutine.status
+local running = coroutine.running
 
 local M = {}
 
@@ -56,9 +56,7 @@ end
 Waiter.abandon, Waiter.__close = Waiter.leave, Waiter.leave
 
 -- True when the waiter's coroutine has ended. (nginx knows this only for light threads of the running request.)
-local is_dead = task.is_dead or function(waiter)
-  return status(waiter.thread) == "dead"
-end
+local is_dead = task.is_dead
 
 -- True when the waiter cannot take a message any more.
 local function is_gone(waiter)
@@ -185,13 +183,12 @@ local GLANCE = 1
 -- Parks without a connection.
 function Waiters:_park_apart(waiter)
   if not self._request then return task.wait(waiter) end
-  local record = task.begin(waiter)
+  task.begin(waiter)
   repeat
     task.idle(waiter, GLANCE)
     if waiter.values then return task.woken(waiter) end
   until not self:is_at_work()
-  waiter.co = nil
-  if record then record._waiter = nil end
+  task.leave(waiter)
 end
 
 function Waiters:_park(waiter)

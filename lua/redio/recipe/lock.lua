@@ -129,7 +129,7 @@ function Lock:release()
   return true
 end
 
---- Whether the server still knows it as ours.
+--- True when the server still knows it as ours.
 function Lock:owned()
   return self.token ~= nil and handle.new(self._client):get(self.name):await() == self.token
 end

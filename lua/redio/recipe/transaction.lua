@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Optimistic locking: watch, read, queue, EXEC, and again when somebody else was faster.
+-- Optimistic locking: WATCH, read, queue, EXEC; and all of it again when a watched key was changed meanwhile.
 -- Specs: client/transaction, hosts/nginx/requests
 
 local arg_check = require "redio.base.arg_check"
@@ -12,25 +12,27 @@ local M = {}
 
 local RETRIES = 16
 
--- One attempt: what EXEC says; true when there was nothing to execute.
+-- One attempt: the result of EXEC, or true when there was nothing to execute; and the server's address.
 local function attempt(db, keys, fn)
   db:watch(keys):await()
+  local address = db.conn.address
   fn(db)
-  if not db:_opens_transaction() then
+  if not handle.opens_transaction(db) then
     if db:queued() == 0 then return true end
-    db:_wrap_transaction()
+    handle.wrap_transaction(db)
   end
-  return (db:exec():await())
+  return (db:exec():await()), address
 end
 
 local function run(client, keys, fn, retries)
+  local result, address
   for _ = 0, retries do
     local db = handle.new(client)
-    local result = lua_version.with_close(db, attempt, db, keys, fn)
+    result, address = lua_version.with_close(db, attempt, db, keys, fn)
     if result then return result end
   end
   error(errors.new("WatchError", ("the watched keys changed each of %d times"):format(retries + 1),
-    { address = client.settings.address }), 0)
+    { address = address }), 0)
 end
 
 local function check_retries(opts)

@@ -1,98 +1,60 @@
 -- SPDX-License-Identifier: MIT
--- Coroutines that wait: parked, woken, and interrupted by a cancel or a deadline.
+-- Parking on hosts with a loop: a task is a coroutine of redio's own, which the loop's callbacks resume. The functions
+-- that both ways of parking have are listed in task/init.lua.
 --
--- A coroutine is woken with a token of the waker's as first value, so that one which a stranger resumes meanwhile
--- notices that, instead of taking a stranger's value for its own. One that is not suspended (it has ended, or was
--- closed) is not resumed at all.
+-- `wake` passes the waiter itself as the first result of the yield. Any other first result means that the coroutine was
+-- interrupted (CANCEL), or that other code resumed it. Then the wait raises an error, and never returns a value.
+-- Specs: unit/parking, client/waits, promises/02, promises/22, promises/28
 
 local core = require "redio.core"
+local deadline = require "redio.task.deadline"
+local in_flight = require "redio.task.in_flight"
 local lua_version = require "redio.base.lua_version"
-local queue = require "redio.base.queue"
+local switch = require "redio.task.switch"
 local transports = require "redio.transport"
+local uncaught = require "redio.task.uncaught"
 
-local co_resume, co_status = coroutine.resume, coroutine.status
-local running, yield = coroutine.running, coroutine.yield
-local pack, unpack, when_closed = lua_version.pack, lua_version.unpack, lua_version.when_closed
+local create, running, status = coroutine.create, coroutine.running, coroutine.status
+local isyieldable, when_closed = lua_version.isyieldable, lua_version.when_closed
+local unpack = lua_version.unpack
+local records, resume, take_late = switch.records, switch.resume, switch.take_late
 
-local M = {}
+local CANCEL = {}
 
--- coroutine -> its record, for those that are tasks or have a deadline. While it runs, its stack holds its record. Weak
--- values, too: a record knows its coroutine, and on Lua 5.1 and LuaJIT that alone would keep both for ever.
-M.records = setmetatable({}, { __mode = "kv" })
-local records = M.records
+local M = {
+  CANCEL = CANCEL,
+  cancelling = 0, -- interruptions of coroutines that did not wait for redio just then
+  -- Not of the interface: the connections and pools of these hosts use them.
+  resume = resume,
+  ended_by = switch.ended_by,
+  is_busy = in_flight.is_busy,
+  set_busy = in_flight.set_busy,
+  wait_alone = in_flight.wait_alone,
+  after_reading = deadline.after_reading,
+}
 
-local CANCEL = {} -- what a coroutine that is interrupted is resumed with
-M.CANCEL = CANCEL
+local host -- the default transport, looked up at its first use
 
--- resuming --------------------------------------------------------------------------------------------------
-
--- So many coroutines may resume each other, one within the other. More would overflow the C stack, and wait until the
--- outermost has come back.
-local DEEPEST = 16
-local depth = 0
-
-local late = queue.new() -- what they are resumed with, by `co`
-local due = {} -- coroutine -> that
-local catching_up = false
-
-local function resume_late(co, ...)
-  local item = pack(...)
-  item.co, due[co] = co, item
-  late:push(item)
-  return true
+local function default_host()
+  host = host or transports.default()
+  return host
 end
 
-local function resume_all()
-  local item = late:pop()
-  while item do
-    if due[item.co] == item then
-      due[item.co] = nil
-      M.resume(item.co, unpack(item, 1, item.n))
-    end
-    item = late:pop()
-  end
-end
+---@class redio.CoroutineRecord: redio.Record
+---@field pending table|false interruptions to come, oldest first: see `new_list`
+---@field unstarted function|false
+local Record = {}
+Record.__index = Record
+M.Record = Record
 
-local function catch_up()
-  if catching_up then return end
-  catching_up = true
-  local ok, err = pcall(resume_all)
-  catching_up = false
-  if not ok then error(err, 0) end
-end
-
--- It has ended by an error; or it could not be resumed at all, because the C stack is full here.
-local function not_resumed(co, err, ...)
-  if co_status(co) ~= "suspended" then return M.ended_by(co, err) end
-  resume_late(co, ...)
-  transports.default().defer(catch_up)
-end
-
---- Resumes a coroutine, at once or soon, whatever becomes of it.
----@return boolean resumed false: it is not suspended
-function M.resume(co, ...)
-  if co_status(co) ~= "suspended" then return false end
-  if depth >= DEEPEST then return resume_late(co, ...) end
-  depth = depth + 1
-  local ok, err = co_resume(co, ...)
-  depth = depth - 1
-  if not ok then not_resumed(co, err, ...) end
-  if depth == 0 and late:count() > 0 then catch_up() end
-  return true
-end
-local resume = M.resume
-
--- interruptions to come -------------------------------------------------------------------------------------
-
---- How many there are: of coroutines that were to be interrupted and did not wait for redio just then.
-M.cancelling = 0
+-- interruptions to come -----------------------------------------------------------------------------------
 
 local function count_cancelling(n)
   M.cancelling = M.cancelling + n
   core.cancelling(n)
 end
 
--- They are counted as long as the coroutine can still come to them.
+-- A list counts in `cancelling` as long as its coroutine can still come to it: the guard is collected with the record.
 local function new_list()
   local box = { count = 0 }
   return { box = box, guard = lua_version.finalizer(function()
@@ -106,69 +68,67 @@ local function change_count(list, n)
   count_cancelling(n)
 end
 
--- When it next waits.
 local function interrupt_later(record, cause)
-  local list = record._pending or new_list()
-  record._pending = list
+  local list = record.pending or new_list()
+  record.pending = list
   list[#list + 1] = cause
   change_count(list, 1)
 end
 
---- The place of that interruption among those to come; false when it is none of them.
-function M.is_pending(record, cause)
-  local list = record._pending
+--- The place of an interruption among those to come, or false.
+function Record:is_pending(cause)
+  local list = self.pending
   for i = 1, list and #list or 0 do
     if list[i] == cause then return i end
   end
   return false
 end
 
---- It is not to come any more.
-function M.withdraw(record, cause)
-  local at = M.is_pending(record, cause)
+--- Withdraws an interruption to come.
+function Record:withdraw(cause)
+  local at = self:is_pending(cause)
   if not at then return end
-  local list = record._pending
+  local list = self.pending
   table.remove(list, at)
   change_count(list, -1)
-  if #list == 0 then record._pending = false end
+  if #list == 0 then self.pending = false end
 end
 
---- None is to come any more.
-function M.withdraw_all(record)
-  local list = record._pending
-  if not list then return end
-  record._pending = false
+function Record:withdraw_all()
+  local list = self.pending
+  self.pending = false
   change_count(list, -list.box.count)
 end
 
--- The oldest one, which is now.
+-- Takes the oldest one, to be raised now.
 local function take_pending(co)
   local record = records[co]
-  local cause = record and record._pending and record._pending[1]
-  if cause then M.withdraw(record, cause) end
+  local cause = record and record.pending and record.pending[1]
+  if cause then record:withdraw(cause) end
   return cause
 end
 
---- Raises what was to interrupt a coroutine that did not wait for redio just then.
-function M.check_cancelled(co)
-  local cause = take_pending(co)
+function M.check_cancelled()
+  local cause = take_pending((running()))
   if cause then error(cause.err, 0) end
 end
 
--- parking ---------------------------------------------------------------------------------------------------
+-- waiting -------------------------------------------------------------------------------------------------
 
---- The error to raise after a resumption that was not the awaited one.
-function M.interrupted(token)
-  local co = running()
-  local item = due[co]
-  due[co] = nil
+local function interruption(co, token, item)
   if token == CANCEL or (item and item[1] == CANCEL) then
     local record = records[co]
-    local err = record._raised
-    record._raised = nil
+    local err = record.raised
+    record.raised = nil
     return err
   end
-  return "this coroutine was waiting in redio and somebody else resumed it"
+  in_flight.abandon_chain(co)
+  return "this coroutine was waiting in redio and other code resumed it"
+end
+
+function M.interrupted(token)
+  local co = running()
+  return interruption(co, token, take_late(co))
 end
 
 -- Ends the wait in any other way than by `wake`.
@@ -180,43 +140,18 @@ end
 
 local function woken(waiter, token, ...)
   if token == waiter then return ... end
-  local item = due[running()]
-  if item and item[1] == waiter then -- it was woken already, and a stranger was only faster
-    due[running()] = nil
-    return unpack(item, 2, item.n)
-  end
+  local co = running()
+  local item = take_late(co)
+  if item and item[1] == waiter then return unpack(item, 2, item.n) end -- woken as well, but other code was faster
   abandon(waiter)
-  error(M.interrupted(token), 0)
+  error(interruption(co, token, item), 0)
 end
 
--- A guard is told when the running coroutine is closed while it waits. (Where nothing can be closed there is none.)
-local function came_back(guard, ...)
-  guard.back = true
-  return ...
-end
+local parked_guard = switch.guard(function(waiter)
+  take_late(running())
+  abandon(waiter)
+end)
 
-local function yield_guarded(guard)
-  return came_back(guard, yield())
-end
-
-local yield_with = lua_version.close_coroutine and function(guard)
-  return when_closed(guard, yield_guarded, guard)
-end or function()
-  return yield()
-end
-
-local Parked = { __close = function(guard)
-  if guard.back then return end
-  due[running()] = nil
-  abandon(guard.waiter)
-end }
-
-local guard_of = lua_version.close_coroutine and function(waiter)
-  return setmetatable({ waiter = waiter, back = false }, Parked)
-end or function() end
-
---- Parks the running coroutine until `wake(waiter, ...)`; returns what wake was given. The waiter is a table of the
---- caller's; its `abandon(waiter)` is called when the wait ends in any other way.
 function M.wait(waiter)
   local co = running()
   local cause = M.cancelling > 0 and take_pending(co)
@@ -226,12 +161,10 @@ function M.wait(waiter)
   end
   waiter.co = co
   local record = records[co]
-  if record then record._waiter = waiter end
-  return woken(waiter, yield_with(guard_of(waiter)))
+  if record then record.waiter = waiter end
+  return woken(waiter, switch.yield(waiter, parked_guard))
 end
 
---- Wakes a coroutine that waits; does nothing when none does (any more).
----@return boolean woken
 function M.wake(waiter, ...)
   local co = waiter.co
   if not co then return false end
@@ -239,108 +172,145 @@ function M.wake(waiter, ...)
   return resume(co, waiter, ...)
 end
 
--- waiting for a chain ---------------------------------------------------------------------------------------
-
--- Connections with something in flight, which nothing else may refer to. The shared ones are a list besides, for they
--- are searched: of `pairs` LuaJIT of early 2022, which Debian 12 has, may make code that follows half a pointer.
-local busy, busy_shared = {}, {}
-
---- Whether a connection has something in flight.
-function M.is_busy(conn)
-  return busy[conn] ~= nil
+function M.is_dead(waiter)
+  return status(waiter.thread) == "dead"
 end
 
---- A connection has something in flight from now on, or nothing any more.
-function M.set_busy(conn, is_busy)
-  local place = busy[conn]
-  if is_busy == (place ~= nil) then return end
-  if is_busy then
-    busy[conn] = conn.exclusive and 0 or #busy_shared + 1
-    if not conn.exclusive then busy_shared[#busy_shared + 1] = conn end
-    return
-  end
-  busy[conn] = nil
-  if place == 0 then return end
-  local last = table.remove(busy_shared)
-  if last ~= conn then
-    busy_shared[place], busy[last] = last, place
-  end
-end
-
--- coroutine -> its own connection, while it waits for replies there
-local alone = setmetatable({}, { __mode = "kv" })
-
-local Alone = { __close = function(guard)
-  if guard.back then return end
-  alone[running()] = nil
-  guard.conn:close "the coroutine that waited for its reply was closed"
-end }
-
-local function came_back_alone(...)
-  alone[running()] = nil
-  return ...
-end
-
---- Waits for the chain that was submitted to a connection which is the caller's alone.
-function M.wait_alone(conn)
-  alone[running()] = conn
-  return came_back_alone(yield_with(setmetatable({ conn = conn }, Alone)))
-end
-
--- The waiters of a shared connection are found by asking those that have chains in flight: so waiting costs nothing,
--- and only an interruption has to look.
-local function find_chain(co)
-  local own = alone[co]
-  if own then
-    local slot, sent = own.core:find(own.waiters, co)
-    if slot then return own, slot, sent end
-  end
-  for i = 1, #busy_shared do
-    local conn = busy_shared[i]
-    local slot, sent = conn.core:find(conn.waiters, co)
-    if slot then return conn, slot, sent end
-  end
-end
-
-function M.abandon_chain(co)
-  local conn, slot = find_chain(co)
-  if conn then conn:abandon(slot) end
-  return conn ~= nil
-end
-
--- interrupting ----------------------------------------------------------------------------------------------
+-- interrupting --------------------------------------------------------------------------------------------
 
 local function is_parked(record)
-  local waiter = record._waiter
-  return waiter and waiter.co == record._co
+  local waiter = record.waiter
+  return waiter and waiter.co == record.co
 end
 
---- In words, the thing that a coroutine waits for, if it is known.
-function M.stage_of(record)
-  local waiter = record._waiter
-  if is_parked(record) then return waiter.conn and waiter.conn.stage or waiter.stage end
-  local conn, _, sent = find_chain(record._co)
+--- In words, if it is known, the thing that the coroutine waits for.
+function Record:stage()
+  local waiter = self.waiter
+  if is_parked(self) then return waiter.conn and waiter.conn.stage or waiter.stage end
+  local conn, _, sent = in_flight.find(self.co)
   return conn and conn:chain_stage(sent)
 end
 
---- True when it waits for a chain of which nothing has been sent.
-function M.is_unsent(record)
-  if is_parked(record) then return false end
-  local conn, _, sent = find_chain(record._co)
+--- True when the coroutine waits for a chain of which nothing has been sent.
+function Record:is_unsent()
+  if is_parked(self) then return false end
+  local conn, _, sent = in_flight.find(self.co)
   return conn ~= nil and not sent
 end
 
---- Has `cause.err` raised where the coroutine waits; where it does not wait for redio just now, when it next does.
----@param cause table {err=}
-function M.interrupt(record, cause)
-  local co = record._co
-  if is_parked(record) then
-    record._waiter.co = nil
-  elseif not M.abandon_chain(co) then
-    return interrupt_later(record, cause)
+function Record:interrupt(cause)
+  local co = self.co
+  if is_parked(self) then
+    self.waiter.co = nil
+  elseif not in_flight.abandon_chain(co) then
+    return interrupt_later(self, cause)
   end
-  record._raised = cause.err
+  self.raised = cause.err
   resume(co, CANCEL)
+end
+
+-- tasks ---------------------------------------------------------------------------------------------------
+
+local function body(task, fn, args)
+  return when_closed(task, task.run, task, fn, args)
+end
+
+function M.start(task, fn, args)
+  local co = create(body)
+  task.co, records[co] = co, task
+  resume(co, task, fn, args)
+end
+
+local starting, starting_count = {}, 0 -- tasks for the next turn of the loop
+
+local function start_all()
+  local list, count = starting, starting_count
+  starting, starting_count = {}, 0
+  for i = 1, count do
+    local task = list[i]
+    local fn, args = task.unstarted, task.args
+    if not task.done then
+      task.unstarted, task.args = false, nil
+      resume(task.co, task, fn, args)
+    end
+  end
+end
+
+function M.spawn(task, fn, args)
+  local co = create(body)
+  task.co, task.unstarted, records[co] = co, fn, task
+  if args then task.args = args end
+  starting_count = starting_count + 1
+  starting[starting_count] = task
+  if starting_count == 1 then default_host().defer(start_all) end
+end
+
+-- time ----------------------------------------------------------------------------------------------------
+
+function M.with_deadline(transport, seconds, err, where, fn, ...)
+  local co = running()
+  local record = records[co]
+  if not record then -- a coroutine that is no task
+    record = setmetatable({ co = co, waiter = false, pending = false }, Record)
+    records[co] = record
+  end
+  return deadline.run(record, transport or default_host(), seconds, err, where, fn, ...)
+end
+
+function M.sleep(seconds)
+  local transport, waiter = default_host(), {}
+  local function wake()
+    M.wake(waiter)
+  end
+  if seconds == 0 then -- a turn of the loop, behind the tasks that start in it
+    transport.defer(wake)
+  else
+    local timer = transport.start_timer(seconds, wake)
+    waiter.abandon = function()
+      transport.stop_timer(timer)
+    end
+  end
+  return M.wait(waiter)
+end
+
+-- the main coroutine --------------------------------------------------------------------------------------
+
+local FOR_EVER = "this would wait for ever: the loop has nothing left to do"
+
+-- Runs the loop until the task that it starts has ended, or until the loop has nothing left to do.
+local function run_loop(start, transport, fn, ...)
+  local task = start(fn, ...)
+  local has_ended = transport.run(function()
+    return task.done
+  end)
+  task.joined = has_ended
+  return task, has_ended
+end
+
+function M.block(start, transport, fn, ...)
+  transport = transport or default_host()
+  if transport.in_loop() then
+    error("this would wait, but here nothing can: the loop is running and this is no coroutine that may yield; "
+      .. "use coroutine.wrap, redio.spawn or redio.run", 3)
+  end
+  local task, has_ended = run_loop(start, transport, fn, ...)
+  if not has_ended then error(FOR_EVER, 3) end
+  return task:result()
+end
+
+-- Raises an error that nothing has awaited, too.
+local function run_main(start, fn, ...)
+  uncaught.begin_run()
+  local task, has_ended = run_loop(start, default_host(), fn, ...)
+  local failure = uncaught.end_run(has_ended and task:status() == "done")
+  if not has_ended then error(FOR_EVER, 2) end
+  if failure then error(failure.raised, 0) end
+  return task:result()
+end
+
+function M.run(start, fn, ...)
+  if default_host().in_loop() or isyieldable() then return fn(...) end
+  return run_main(start, fn, ...)
 end
 
 return M

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Functions side by side: all of them, or the first error.
+-- Runs functions side by side, until all have ended or one has failed.
+-- Specs: unit/task, promises/29
 
 local arg_check = require "redio.base.arg_check"
 local lua_version = require "redio.base.lua_version"
@@ -13,15 +14,15 @@ local function cancel_all(group)
   end
 end
 
--- Starts all, and waits until all have ended or one has failed: that one.
+-- Starts all, and waits until all have ended or one has failed. Returns the one that has failed.
 local function run_group(fns, count, group)
   local left, failed, is_over, joiner = count, nil, false, {}
-  -- Returns true where the member's error is known here. That of a member which was cancelled, when the group is over,
-  -- is not.
-  local function on_end(member)
+  -- Returns true where an error of the member is known here. After the end of the group it is not: then the members are
+  -- cancelled, and what else they raise is to be reported.
+  local function on_end(member, ok)
     local was_over = is_over
     left = left - 1
-    if not member._ok then failed = failed or member end
+    if not ok then failed = failed or member end
     is_over = failed ~= nil
     if is_over or left == 0 then task.wake(joiner) end
     return not was_over
@@ -51,11 +52,11 @@ function M.gather(...)
   local failed = run_group(fns, count, group)
   if failed then
     cancel_all(group)
-    error(failed._first, 0)
+    failed:result()
   end
   local results = {}
   for i = 1, count do
-    results[i] = group[i]._first
+    results[i] = group[i].first
   end
   return lua_version.unpack(results, 1, count)
 end

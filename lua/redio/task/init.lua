@@ -1,88 +1,145 @@
 -- SPDX-License-Identifier: MIT
--- Tasks: coroutines that can be joined and cancelled; and running the loop. How they wait is in park.lua.
+-- Tasks: functions that run beside others, and that can be joined and cancelled.
+--
+-- This file has the states, the texts and the rules of a task. Parking is the part that differs between hosts: how a
+-- task starts, waits and is interrupted. It is task/coroutines.lua where a loop calls back, and task/threads.lua where
+-- the host alone may resume a coroutine, as the transport says. The functions of the host's parking are read through
+-- this module (`task.wait`), also those of its own that the interface below does not have.
+-- Specs: unit/task, unit/parking, promises/05, promises/29, hosts/nginx/tasks, hosts/nginx/uncaught
 
 local arg_check = require "redio.base.arg_check"
 local errors = require "redio.base.errors"
 local lua_version = require "redio.base.lua_version"
 local queue = require "redio.base.queue"
 local transports = require "redio.transport"
-
-local light = transports.tasks()
-if light then return light end -- the host alone may resume: its tasks, with the same functions
-
-local deadline = require "redio.task.deadline"
-local park = require "redio.task.coroutines"
 local uncaught = require "redio.task.uncaught"
 
-local create, running, isyieldable = coroutine.create, coroutine.running, lua_version.isyieldable
+--- The interface of both ways of parking. spec/unit/parking_spec.lua compares them with it.
+---
+--- A waiter is a table of the caller's. While it waits, `waiter.co` is its coroutine. `waiter.abandon(waiter)`, if
+--- there is one, is called when the wait ends in any other way than by `wake`. `waiter.stage` says in words what it
+--- waits for.
+---@class redio.Parking
+---@field Record redio.Record the class of records, from which tasks inherit
+---@field CANCEL table the first result of a wait for a reply that a cancel or a deadline has ended
+---@field cancelling integer above 0 a chain has to call `check_cancelled` before it is submitted
+--- Starts `task:run(fn, args)` in a coroutine of its own, sets `task.co`, and runs it until it first waits. `args` is
+--- packed, or false.
+---@field start fun(task: redio.Task, fn: function, args: table|false)
+--- The same, but it runs after the caller's next steps. Until then `task.unstarted` is true.
+---@field spawn fun(task: redio.Task, fn: function, args: table|false)
+--- Parks the running coroutine until `wake(waiter, ...)`, and returns the values of `wake`. Raises when it is
+--- interrupted.
+---@field wait fun(waiter: table): ...
+--- Wakes the coroutine that waits with this waiter. Returns false when none does.
+---@field wake fun(waiter: table, ...): boolean
+--- True when the coroutine `waiter.thread` has ended, as far as that can be seen.
+---@field is_dead fun(waiter: table): boolean
+--- Waits for so many seconds.
+---@field sleep fun(seconds: number)
+--- The error to raise after a wait for a reply that has returned a token which is none of the core's.
+---@field interrupted fun(token: any): any
+--- Raises in the running coroutine what was to interrupt it while it did not wait for redio.
+---@field check_cancelled fun()
+--- Runs `fn(...)` in the running coroutine. After `seconds`, `err` is raised where it waits. `where(err, stage)`, if
+--- given, is called before that.
+---@field with_deadline fun(transport: table?, seconds: number, err: any, where: function?, fn: function, ...): ...
+--- Runs `fn(...)` for a caller that cannot wait: in a task that `start(fn, ...)` makes, while the loop runs. Raises
+--- where that cannot be.
+---@field block fun(start: function, transport: table?, fn: function, ...): ...
+--- Does the work of `redio.run` likewise.
+---@field run fun(start: function, fn: function, ...): ...
+
+--- The part of a task that parking knows. A coroutine that is no task has a record, too, while it has a deadline.
+---@class redio.Record
+---@field co thread|false
+---@field waiter table|false the last one that it has waited with
+---@field pending any|false the interruptions that are still to be raised
+--- Has `cause.err` raised where the coroutine waits. If it does not wait for redio just now, its next wait raises it.
+--- Returns true when the coroutine was ended instead, and runs no further.
+---@field interrupt fun(self: redio.Record, cause: table): boolean?
+--- True while an interruption is still to be raised.
+---@field is_pending fun(self: redio.Record, cause: table): any
+--- Forgets the interruptions that are still to be raised.
+---@field withdraw_all fun(self: redio.Record)
+
+---@type redio.Parking
+local parking = require(transports.tasks() or "redio.task.coroutines")
+
+local running, isyieldable = coroutine.running, lua_version.isyieldable
 local pack, unpack = lua_version.pack, lua_version.unpack
-local resume, records = park.resume, park.records
+local start, spawn, wait, wake = parking.start, parking.spawn, parking.wait, parking.wake
 
-local M = park -- and what tasks add to it
+---@class redio.TaskModule: redio.Parking
+local M = setmetatable({}, { __index = parking })
 
-M.after_reading, M.with_deadline, M.on_uncaught = deadline.after_reading, deadline.with_deadline, uncaught.on_uncaught
-
-local host -- the default transport, looked up when it is first needed
-
-local function default_host()
-  host = host or transports.default()
-  return host
-end
-
----@class redio.Task
+---@class redio.Task: redio.Record
+---@field done boolean it has ended
+---@field first any its first result, or its error
+---@field unstarted any|false it has not begun to run
+---@field joined boolean? its error is known to what has started or awaited it
 local Task = {}
 Task.__index = Task
 
-local function cancelled_error()
-  return errors.new("CancelledError", "the task was cancelled")
+for name, method in pairs(parking.Record) do
+  if name ~= "__index" then Task[name] = method end
 end
 
---- Whether the caller can wait; when not, it is to be run by `block`.
+-- The fields that every task has are there from the start, so that its table never grows.
+local function new_task()
+  return setmetatable({
+    co = false, done = false, waiter = false, pending = false, unstarted = false,
+    first = false, _ok = false, _values = false, _joiner = false,
+  }, Task)
+end
+
+--- True when the caller can wait. Else `block` can call it.
 M.can_wait = isyieldable
 
--- the end of a task -----------------------------------------------------------------------------------------
+M.on_uncaught = uncaught.on_uncaught
 
--- Its fields are all there from the start, but for rare ones, so that its table never grows.
-local function new_task(co, unstarted)
-  local task = setmetatable({
-    _co = co, _done = false, _ok = false, _first = false, _values = false, _joiner = false, _waiter = false,
-    _pending = false, _unstarted = unstarted,
-  }, Task)
-  records[co] = task
-  return task
-end
+-- the end of a task ---------------------------------------------------------------------------------------
 
-local NOTHING = pack()
-
--- Its results: one, as most have, or a list.
-local function finish(task, ok, ...)
-  task._done, task._ok, task._first, task._waiter = true, ok, (...), false
-  local count = select("#", ...)
-  if count ~= 1 then task._values = count == 0 and NOTHING or pack(...) end
-  if task._pending then park.withdraw_all(task) end
-  local is_heard = task._on_end and task._on_end(task)
-  local joiner, more = task._joiner, task._joiners
-  if joiner then
-    task._joiner, task._joiners = false, nil
-    M.wake(joiner)
-    if more then more:drain(M.wake) end
-  end
-  return is_heard or task._joined
-end
-
--- True when it has ended because it was cancelled.
+-- True when the error that has ended the task is the one that a cancel has raised.
 local function is_cancelled(task, err)
   return errors.is(err, "CancelledError") or (task._cause ~= nil and rawequal(err, task._cause.err))
 end
 
--- It has ended by an error.
-local function fail(task, failure)
-  task._failure = failure
-  if finish(task, false, failure.raised) or is_cancelled(task, failure.err) then return end
+local NOTHING = pack()
+
+-- Stores the results, nearly always one, or else a list, and wakes the joiners. Returns true when a joiner or `on_end`
+-- takes an error, or when the starter does.
+local function finish(task, ok, ...)
+  task.done, task._ok, task.first, task.waiter = true, ok, (...), false
+  local count = select("#", ...)
+  if count ~= 1 then task._values = count == 0 and NOTHING or pack(...) end
+  if task.pending then task:withdraw_all() end
+  local is_heard = task._on_end and task._on_end(task, ok)
+  local joiner, more = task._joiner, task._joiners
+  if joiner then
+    task._joiner, task._joiners = false, nil
+    is_heard = wake(joiner) or is_heard
+    while more and more:count() > 0 do
+      is_heard = wake(more:pop()) or is_heard
+    end
+  end
+  return is_heard or task.joined
+end
+
+-- Reports the error that has ended a task.
+local function report(task)
+  local failure = task._failure
+  if is_cancelled(task, failure.err) then return end
   if task._on_end then uncaught.tell(failure) else uncaught.keep(failure) end
 end
 
--- The traceback from where this is called as a message handler, without what is below `run`.
+--- Ends the task by an error. For its parking.
+function Task:fail(failure)
+  self._failure = failure
+  if not finish(self, false, failure.raised) then report(self) end
+end
+
+-- The message handler. The traceback leaves out what is below `run`.
 local function traced(err)
   local trace = debug.traceback("", 2):sub(2)
   return uncaught.failure(err, (trace:gsub("\n\t%[C%]: in function 'xpcall'\n[^\n]*redio.task.init%.lua:%d+: .*$", "")))
@@ -92,58 +149,40 @@ local function ended(task, ok, ...)
   if ok then
     finish(task, true, ...)
   else
-    local failure = ...
-    -- (no memory for what is known of it)
-    fail(task, type(failure) == "table" and failure or uncaught.failure(failure))
+    local failure = ... -- (a string, when memory for the table ran out)
+    task:fail(type(failure) == "table" and failure or uncaught.failure(failure))
   end
 end
 
-local function run(task, fn, ...)
-  ended(task, xpcall(fn, traced, ...))
+--- Calls the task's function, and ends the task with its results. For its parking, in the task's coroutine.
+function Task:run(fn, args)
+  if not args then return ended(self, xpcall(fn, traced)) end
+  ended(self, xpcall(fn, traced, unpack(args, 1, args.n)))
 end
 
---- As a variable that is closed a task is cancelled; its own coroutine closes it when it is closed itself.
+--- Closing a variable that holds a task cancels the task. The task's own coroutine closes it as well, when it is
+--- closed.
 function Task:__close()
-  if self._done then return end
-  if self._co ~= running() then return self:cancel() end
-  fail(self, uncaught.failure(errors.new("CancelledError", "the task's coroutine was closed")))
+  if self.done then return end
+  if self.co ~= running() then return self:cancel() end
+  self:fail(uncaught.failure(errors.new("CancelledError", "the task's coroutine was closed")))
 end
 
-local body = lua_version.close_coroutine and function(task, ...)
-  lua_version.when_closed(task, run, task, ...)
-end or run
+-- waiting for a task --------------------------------------------------------------------------------------
 
-local function close(co, err)
-  if not lua_version.close_coroutine then return end
-  local ok, other = lua_version.close_coroutine(co)
-  if not ok and not rawequal(other, err) then uncaught.tell(uncaught.failure(other)) end
-end
-
---- Sees to the error that a coroutine has ended with: its variables are closed, and the error reported.
-function M.ended_by(co, err)
-  local failure = uncaught.failure(err, debug.traceback(co))
-  local task = records[co]
-  local is_task = getmetatable(task) == Task
-  if is_task and not task._done then fail(task, failure) end
-  close(co, err)
-  if not is_task then uncaught.tell_now(failure) end
-end
-
--- waiting for a task ----------------------------------------------------------------------------------------
-
---- Its results; raises its error.
-function Task:_result()
+--- The results of a task that has ended. Raises its error.
+function Task:result()
   if not self._ok then
-    self._joined = true
+    self.joined = true
     if self._failure then uncaught.heard(self._failure) end
-    error(self._first, 0)
+    error(self.first, 0)
   end
   local values = self._values
-  if not values then return self._first end
+  if not values then return self.first end
   return unpack(values, 1, values.n)
 end
 
--- Nearly always there is one joiner; more are in a queue.
+-- Nearly always there is one joiner. More are in a queue.
 local function add_joiner(task, joiner)
   if not task._joiner then
     task._joiner = joiner
@@ -156,7 +195,9 @@ end
 local function stop_joining(joiner)
   local task = joiner.task
   local more = task._joiners
-  if task._joiner == joiner then
+  if task.done then -- the joiner was woken, but it is closed before it runs
+    if task._failure and not task.joined then report(task) end
+  elseif task._joiner == joiner then
     task._joiner = more and more:pop() or false
   elseif more then
     more:leave(joiner)
@@ -167,149 +208,86 @@ end
 ---@return any ... what its function returned
 --- Raises what its function raised; CancelledError when it was cancelled.
 function Task:await()
-  if not self._done then
+  if not self.done then
     if not isyieldable() then return M.block(nil, self.await, self) end
-    if self._co == running() then error("a task cannot await itself", 2) end
+    if self.co == running() then error("a task cannot await itself", 2) end
     local joiner = { co = false, task = self, abandon = stop_joining }
     add_joiner(self, joiner)
-    M.wait(joiner)
+    wait(joiner)
   end
-  return self:_result()
+  return self:result()
 end
 
---- Ends the task where it waits: there `CancelledError` is raised. A task that is not waiting just now gets it
---- when it next waits. Once ended, it stays as it ended.
+--- Ends the task where it waits: there `CancelledError` is raised. A task that does not wait for redio just now gets
+--- the error when it next does. In nginx a task that waits for the server ends without another line of it being run,
+--- if the caller has started it. A task that has ended stays as it is.
 ---@param reason any? raised instead
----@return boolean cancelled false when it had ended before
+---@return boolean cancelled false: it had ended before
 function Task:cancel(reason)
-  if self._done then return false end
+  if self.done then return false end
   local cause = self._cause
-  if cause and park.is_pending(self, cause) then return true end
-  cause = { err = reason or cancelled_error() }
+  if cause and self:is_pending(cause) then return true end
+  cause = { err = reason or errors.new("CancelledError", "the task was cancelled") }
   self._cause = cause
-  if self._unstarted then
-    finish(self, false, cause.err)
-  else
-    park.interrupt(self, cause)
-  end
+  if self.unstarted or self:interrupt(cause) then finish(self, false, cause.err) end
   return true
 end
 
 --- "running" (it is the caller), "waiting", "done", "failed" or "cancelled".
 function Task:status()
-  if not self._done then return self._co == running() and "running" or "waiting" end
+  if not self.done then return self.co == running() and "running" or "waiting" end
   if self._ok then return "done" end
-  return is_cancelled(self, self._failure and self._failure.err or self._first) and "cancelled" or "failed"
+  return is_cancelled(self, self._failure and self._failure.err or self.first) and "cancelled" or "failed"
 end
 
--- running ---------------------------------------------------------------------------------------------------
-
--- Runs the loop until the task that it starts has ended; the task, and whether it has.
-local function run_loop(transport, fn, ...)
-  local co = create(body)
-  local task = new_task(co, false)
-  task._joined = true -- its error is raised here
-  resume(co, task, fn, ...)
-  local ended_so = transport.run(function()
-    return task._done
-  end)
-  task._joined = ended_so
-  return task, ended_so
-end
-
-local FOR_EVER = "this would wait for ever: the loop has nothing left to do"
-
---- Runs `fn(...)` in a coroutine and the loop until it ends. For the main coroutine, which cannot wait.
----@param transport table? the default one when nil
-function M.block(transport, fn, ...)
-  transport = transport or default_host()
-  if transport.in_loop() then
-    error("this would wait, but here nothing can: the loop is running and this is no coroutine that may yield; "
-      .. "use coroutine.wrap, redio.spawn or redio.run", 3)
-  end
-  local task, ended_so = run_loop(transport, fn, ...)
-  if not ended_so then error(FOR_EVER, 3) end
-  return task:_result()
-end
-
--- Errors that nothing awaited reach what runs the loop.
-local function run_main(fn, ...)
-  uncaught.begin_run()
-  local task, ended_so = run_loop(default_host(), fn, ...)
-  local failure = uncaught.end_run(ended_so and task._ok)
-  if not ended_so then error(FOR_EVER, 2) end
-  if failure then error(failure.raised, 0) end
-  return task:_result()
-end
-
---- Runs `fn(...)` as a task and the host's loop until it has ended. Inside a running loop it just calls it.
----@return any ... what fn returned; raises its error, a string with the traceback
-function M.run(fn, ...)
-  arg_check.callable(fn, 1, "run", 2)
-  if default_host().in_loop() or isyieldable() then return fn(...) end
-  return run_main(fn, ...)
-end
-
-local starting, starting_count = {}, 0 -- tasks for the next turn
-
-local function start_spawned(task, fn)
-  local args = task._args
-  task._unstarted, task._args = false, nil
-  if args then return resume(task._co, task, fn, unpack(args, 1, args.n)) end
-  resume(task._co, task, fn)
-end
-
-local function start_all()
-  local list, count = starting, starting_count
-  starting, starting_count = {}, 0
-  for i = 1, count do
-    local task = list[i]
-    if not task._done then start_spawned(task, task._unstarted) end
-  end
-end
+-- starting tasks ------------------------------------------------------------------------------------------
 
 --- Starts a task beside this one.
 ---@return redio.Task
 function M.spawn(fn, ...)
   arg_check.callable(fn, 1, "spawn", 2)
-  local task = new_task(create(body), fn)
-  if select("#", ...) > 0 then task._args = pack(...) end
-  starting_count = starting_count + 1
-  starting[starting_count] = task
-  if starting_count == 1 then default_host().defer(start_all) end
+  local task = new_task()
+  spawn(task, fn, select("#", ...) > 0 and pack(...))
   return task
 end
 
---- Starts a task of a group at once. `on_end(task)` is called at its end, and answers whether its error is known there;
---- an error that is not is reported.
+--- Starts a task of a group at once. At its end `on_end(task, ok)` is called, and returns true where an error of the
+--- task is known. An error that is not is reported.
 function M.start_member(fn, on_end)
-  local task = new_task(create(body), false)
+  local task = new_task()
   task._on_end = on_end
-  resume(task._co, task, fn)
+  start(task, fn, false)
   return task
 end
 
--- time ------------------------------------------------------------------------------------------------------
+-- Starts a task at once. Its error is raised by its starter.
+local function start_joined(fn, ...)
+  local task = new_task()
+  task.joined = true
+  start(task, fn, select("#", ...) > 0 and pack(...))
+  return task
+end
+
+--- Runs `fn(...)` where the caller cannot wait: in a coroutine, while the loop runs.
+---@param transport table? the default one when nil
+function M.block(transport, fn, ...)
+  return parking.block(start_joined, transport, fn, ...)
+end
+
+--- Runs `fn(...)` as a task and the host's loop until it has ended. Inside a running loop it just calls `fn`.
+---@return any ... what fn returned; raises its error, a string with the traceback
+function M.run(fn, ...)
+  arg_check.callable(fn, 1, "run", 2)
+  return parking.run(start_joined, fn, ...)
+end
+
+-- time ----------------------------------------------------------------------------------------------------
 
 --- Waits for so many seconds.
 function M.sleep(s)
   arg_check.seconds(s, 1, "sleep", 2)
   if not isyieldable() then return M.block(nil, M.sleep, s) end
-  local transport = default_host()
-  local waiter = {}
-  if s == 0 then -- a turn of the loop, behind what is to start in it
-    transport.defer(function()
-      M.wake(waiter)
-    end)
-    return M.wait(waiter)
-  end
-  local timer = transport.start_timer(s, function()
-    M.wake(waiter)
-  end)
-  waiter.abandon = function()
-    transport.stop_timer(timer)
-  end
-  return M.wait(waiter)
+  return parking.sleep(s)
 end
 
 --- Runs `fn(...)` for at most so many seconds.
@@ -319,7 +297,7 @@ function M.with_timeout(s, fn, ...)
   arg_check.callable(fn, 2, "with_timeout", 2)
   if not isyieldable() then return M.block(nil, M.with_timeout, s, fn, ...) end
   local err = errors.new("TimeoutError", ("not done within %g s"):format(s))
-  return M.with_deadline(default_host(), s, err, nil, fn, ...)
+  return parking.with_deadline(nil, s, err, nil, fn, ...)
 end
 
 return M

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- Errors that nothing awaits: each is reported once, at the latest a second after it happened, whatever the collector
--- does; and `run` raises the first of those that happened in it.
+-- Errors that nothing awaits. Each is reported once, at the latest a second after it happened, whatever the collector
+-- does. `run` raises the first of those that happened in it.
+-- Specs: promises/29, hosts/nginx/uncaught
 
 local arg_check = require "redio.base.arg_check"
 local errors = require "redio.base.errors"
@@ -11,13 +12,13 @@ local transports = require "redio.transport"
 
 local M = {}
 
--- failures --------------------------------------------------------------------------------------------------
+-- failures ------------------------------------------------------------------------------------------------
 
 local MARK = "\nstack traceback:\n"
 
 --- A table about an error that has ended a task or a coroutine: `err` as it was raised, `trace`, and `raised`, which an
---- await of it raises. A string there has exactly one traceback, that of where it was raised first.
----@param trace string? nil: `err` was made here, and there is nothing to be traced
+--- await of the task raises. A string there has exactly one traceback, from where it was raised first.
+---@param trace string? nil: `err` was made here, and has no traceback
 function M.failure(err, trace)
   if type(err) == "string" then
     local at = err:find(MARK, 1, true)
@@ -31,9 +32,9 @@ function M.failure(err, trace)
   return { err = err, trace = trace, raised = err }
 end
 
--- reporting -------------------------------------------------------------------------------------------------
+-- reporting -----------------------------------------------------------------------------------------------
 
--- To the host's own place for it; where there is none, to the error output.
+-- Writes the error to the host's own place for it, or else to the error output.
 local function to_host(err, trace)
   local ok, host = pcall(transports.default)
   if ok and pcall(host.uncaught, err, trace) then return end
@@ -42,7 +43,7 @@ end
 
 local handler = to_host
 
---- Has `fn(err, traceback)` called with an error that ended a task or coroutine which nothing awaits.
+--- Has `fn(err, traceback)` called with each error that ends a task or a coroutine and that nothing awaits.
 ---@param fn fun(err: any, traceback: string?)? nil: the default, which writes both to the error output
 ---@return fun(err: any, traceback: string?) former
 function M.on_uncaught(fn)
@@ -59,15 +60,15 @@ local function call_handler(err, trace)
   to_host(why, "stack traceback:\n\t(in the function that redio.on_uncaught was given)")
 end
 
--- In a coroutine of its own, so that it may wait: this is called in the midst of anything.
+-- Calls the handler in a coroutine of its own, in which it may wait: `tell` is called in the midst of anything.
 local function tell(failure)
   local err, trace = failure.err, failure.trace or "stack traceback:\n\t(unknown)"
   if not coroutine.resume(coroutine.create(call_handler), err, trace) then to_host(err, trace) end
 end
 
--- failures that are not told yet -----------------------------------------------------------------------------
+-- failures that are not reported yet ----------------------------------------------------------------------
 
--- A failed task may still be awaited for so many ticks; then it is reported.
+-- A failed task may still be awaited for so many ticks. Then its error is reported.
 local TICK, TICKS = 0.25, 3
 
 local waiting = queue.new() -- failures
@@ -78,12 +79,12 @@ local function is_forked()
   return ok and host.is_forked()
 end
 
--- A child has inherited what its parent is about to tell.
+-- A forked child has inherited the failures that its parent is about to report.
 local function tell_here(failure)
   if failure.is_child == is_forked() then tell(failure) end
 end
 
--- While `run` is at it: failures of which it raises the first. Not all that a program may have in a year.
+-- While `run` runs: the failures of which it raises the first. The list is bounded, for `run` may last a year.
 local MOST = 100
 local of_run
 
@@ -106,12 +107,12 @@ end
 
 local tick
 
--- The timer counts: the loop lives until all are told.
+-- The timer counts: the loop lives until all are reported.
 local function start()
   timer = transports.default().start_timer(TICK, tick)
 end
 
--- (Where there is no timer to be had, as in nginx when its worker is about to end, all are told now.)
+-- (When no timer is to be had, as in nginx when its worker is about to end, all are reported now.)
 local function go_on()
   if not pcall(start) then waiting:drain(tell_here) end
 end
@@ -127,32 +128,33 @@ function tick()
   if failure then go_on() end
 end
 
---- A task has failed that nothing awaits, so far.
+--- Keeps the failure of a task that nothing has awaited so far. It is reported once, however often it is kept.
 function M.keep(failure)
+  if failure.tick then return end
   failure.tick, failure.is_child = ticks, is_forked()
   waiting:enter(failure)
   note_for_run(failure)
   if not timer then go_on() end
 end
 
---- It was awaited after all.
+--- Forgets a failure: its task was awaited after all.
 function M.heard(failure)
   failure.heard = true
   if waiting:leave(failure) and waiting:count() == 0 then stop() end
 end
 
---- A coroutine has failed that nothing can await.
+--- Reports the failure of a coroutine, which nothing can await.
 function M.tell_now(failure)
   note_for_run(failure)
   tell(failure)
 end
 
---- The same, and `run` does not raise it: that something is wrong it was told otherwise.
+--- The same for a failure that `run` does not raise, as another one has told it that something is wrong.
 M.tell = tell
 
--- the end of run, and of the program ------------------------------------------------------------------------
+-- the end of run, and of the program ----------------------------------------------------------------------
 
---- From now on failures are noted for `end_run`.
+--- Notes failures for `end_run` from now on.
 function M.begin_run()
   of_run = {}
   waiting:drain(function(failure)
@@ -161,8 +163,9 @@ function M.begin_run()
   end)
 end
 
---- The failure that `run` is to raise: the first that nothing has awaited, reported before or not. The rest is reported
---- now; without `raises` all of it.
+--- The failure that `run` is to raise: the first that nothing has awaited, reported before or not. The others are
+--- reported now.
+---@param raises boolean false: it is to raise none of them
 function M.end_run(raises)
   local first
   for i = 1, raises and #of_run or 0 do
@@ -175,7 +178,7 @@ function M.end_run(raises)
   return first or nil
 end
 
--- The program ends before the time is over.
+-- Reports what is left when the program ends.
 M._guard = lua_version.finalizer(function()
   waiting:drain(tell_here)
 end)

@@ -12,6 +12,7 @@
 --
 -- A topology makes its endpoints, with its hooks: on_connect(conn) is called on each new connection before it is ready,
 -- on_shared(conn?) when an endpoint's shared connection is ready, or is no longer to be used (nil).
+-- Specs: client/client, client/server_conditions
 
 local endpoint = require "redio.endpoint"
 

@@ -4,11 +4,9 @@
 
 local M = {}
 
--- The module of the host's transport, and of its tasks where redio cannot resume coroutines itself.
 local function pick()
   local ngx = rawget(_G, "ngx")
-  if type(ngx) == "table" and ngx.get_phase then return "redio.transport.ngx", "redio.task.light" end
-  return "redio.transport.luv"
+  return type(ngx) == "table" and ngx.get_phase and "redio.transport.ngx" or "redio.transport.luv"
 end
 
 -- When loading a module fails, LuaJIT leaves a marker in package.loaded (a light userdata, which may read as a number)
@@ -32,11 +30,11 @@ function M.default()
   error(result, 0)
 end
 
---- The task module of a host that alone may resume coroutines; nil elsewhere.
----@return table?
+--- The module by which tasks wait, if the default transport names one (task/init.lua).
+---@return string? name
 function M.tasks()
-  local _, name = pick()
-  return name and require(name)
+  local ok, transport = pcall(M.default)
+  return ok and transport.tasks or nil
 end
 
 -- Loads the transport together with redio, because luv must not be loaded in a coroutine. redio's own error about that

@@ -16,7 +16,7 @@ local ceil, max, min = math.ceil, math.max, math.min
 
 local LONGEST = 0x7fffffff -- ms, for "without limit" (0 means "as configured")
 
-local M = { name = "ngx", native_tls = true, pulls = true }
+local M = { name = "ngx", native_tls = true, pulls = true, tasks = "redio.task.threads" }
 
 local isyieldable = lua_version.isyieldable
 

@@ -80,6 +80,24 @@ describe("Tasks in nginx", function()
       end)
     end)
 
+    it("also when the one that awaits them is cancelled at the same time", function()
+      with_reports({ ["/"] = [[
+        local task, waiter = require "redio.task", {}
+        local fails = redio.spawn(function()
+          task.wait(waiter)
+          error "on purpose"
+        end)
+        local joiner = redio.spawn(fails.await, fails)
+        redio.sleep(0.001)
+        task.wake(waiter)
+        joiner:cancel()
+        redio.sleep(0.01)
+        ngx.print(joiner:status(), " ", fails:status())]] }, function(web)
+        assert.same("cancelled failed", select(2, web:get "/"))
+        assert.matches("on purpose", wait_for_reports(web, 1)[1])
+      end)
+    end)
+
     it("once, also when they are awaited later", function()
       with_reports({ ["/"] = [[
         local task = redio.spawn(function() error "on purpose" end)
