@@ -195,7 +195,7 @@ local function chunks_of(random, text)
 end
 
 local numbers = { "7", "-1e3", "12345678", "0.12500000", "-123456.75", "1234567.5" }
-local fields = { "modules", "peak.percentage", "running_script", "consumers", "age-seconds" } -- that have a shape
+local fields = { "modules", "peak.percentage", "running_script", "consumers", "age-seconds" } -- each with a shape
 
 local function some_text(random)
   local choice = random(4)
