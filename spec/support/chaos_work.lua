@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The kinds of work of the random driver. Each returns what it got and what it should have got, as lists; what is
--- to be closed afterwards, whatever happens, is in `job.open`.
+-- The kinds of work of the random driver (chaos.lua). Each returns the results and the expected ones, as lists. Objects
+-- in `job.open` are closed afterwards, whatever happens.
 
 local redio = require "redio"
 

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Walks of a host through logins of every kind. `try(url, options)` logs in there, as spec.support.logins does, and
--- returns what that returned. A walk returns what was wrong: one line each.
+-- returns the same. A walk returns a line for each finding.
 
 local redio = require "redio"
 local generation_server = require "spec.support.generation_server"

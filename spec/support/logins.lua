@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Logins of every kind, as data, and what a program finds that logs in so: for any host.
+-- Logins of every kind, as data for any host, and the outcome of one.
 
 local M = {}
 

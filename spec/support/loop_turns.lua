@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Work for the luv loop's next turns, after it has polled: what was written in one turn has then been
--- read by a peer in the same loop, so that bytes written in two turns arrive in two reads.
+-- Calls functions in the next turns of the luv loop, after it has polled. By then a peer in the same loop has read the
+-- bytes of this turn, so that bytes written in two turns arrive in two reads.
 
 local uv = require "luv"
 

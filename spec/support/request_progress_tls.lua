@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- How far a request has come over TLS, which hides its marks ("<" digits ">") from a proxy: as it is seen between a
--- connection and redio.secure, and between that and the socket.
+-- How far a request has come over TLS. TLS hides its marks ("<" digits ">") from a proxy, so that they are watched
+-- between a connection and its TLS socket, and between that and the socket below.
 
 local tls_socket = require "redio.connection.tls_socket"
 
