@@ -193,7 +193,7 @@ end
 local function prepare()
   local state = {
     connection = connection(), waiters = {}, threads = {}, taken = {}, ends = {}, tokens = {}, first = {},
-    second = {}, written = {}, writes = 0, wire = "", sent = 0,
+    second = {}, written = {}, writes = 0, wire = "", sent = 0, popped = false, forgotten = false,
   }
   for i = 1, CHAINS do
     state.taken[i], state.ends[i], state.tokens[i], state.first[i], state.second[i] = false, 0, false, false, false
@@ -233,16 +233,16 @@ local function replies(state)
   return table.concat(out)
 end
 
-local function take_next(waiter, ...)
-  if waiter then
-    resume(waiter, ...)
-    return true
-  end
-  return false
-end
-
+-- (Lua itself may run out of memory between `next` and the resume. The chain is then no longer the connection's, and its
+-- coroutine not resumed.)
 local function pump(state)
-  while take_next(state.connection:next(state.waiters)) do end
+  while true do
+    local waiter, token, first, second, third = state.connection:next(state.waiters)
+    if not waiter then return end
+    state.popped = waiter
+    resume(waiter, token, first, second, third)
+    state.popped = false
+  end
 end
 
 local function wake(state)
@@ -274,7 +274,8 @@ end
 
 local function check_end(state, i)
   -- (A coroutine is dead, and has not seen its end, if the resume itself ran out of memory.)
-  local is_due = state.taken[i] and (state.ends[i] == 1 or coroutine.status(state.threads[i]) ~= "dead")
+  local is_gone = coroutine.status(state.threads[i]) == "dead" or state.threads[i] == state.forgotten
+  local is_due = state.taken[i] and (state.ends[i] == 1 or not is_gone)
   assert(state.ends[i] == (is_due and 1 or 0), ("chain %d ended %d times"):format(i, state.ends[i]))
   local token, first, second = state.tokens[i], state.first[i], state.second[i]
   if token == core.DONE then
@@ -290,6 +291,7 @@ local function check_end(state, i)
 end
 
 local function check_chains(state)
+  state.forgotten = state.popped
   check_output(state)
   state.connection:event "lose"
   pump(state)

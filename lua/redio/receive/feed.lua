@@ -137,7 +137,7 @@ function Feed:overflow()
   if not (self.paused and self.expecting) then return nil end
   return errors.new("OverflowError",
     ("the server's confirmation cannot be read: %d messages wait to be taken before it (max_queued_bytes = %d); take "
-      .. "messages first"):format(self.held, self.most_bytes), { address = self.client.settings.address })
+      .. "messages first"):format(self.held, self.most_bytes), { address = self.conn.address })
 end
 
 -- the connection ------------------------------------------------------------------------------------------

@@ -155,7 +155,9 @@ function Receiver:_taken(kind, name)
     feed.lost_at, feed.unsent = feed.lost_at or self.client.transport.now(), true
   else
     self:_mailbox_of(name):put {
-      error = errors.new("ChannelClosedError", "the server has ended the subscription", { address = self.address }),
+      error = errors.new("ChannelClosedError", "the server has ended the subscription", {
+        address = feed.conn.address,
+      }),
       size = 0,
     }
   end

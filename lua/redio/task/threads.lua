@@ -177,6 +177,10 @@ function M.idle(waiter, most)
   if not waiter.values then check(waiter) end
 end
 
+-- LuaJIT's compiled code leaves old values in stack slots that it does not need. As long as the wait lasts, these would
+-- keep connections that were dropped.
+lua_version.interpreted(M.idle)
+
 function M.wait(waiter)
   M.begin(waiter)
   while not waiter.values do
