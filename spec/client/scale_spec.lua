@@ -11,7 +11,8 @@ local function key(name)
   return PREFIX .. name
 end
 
--- The mean time that the processor spends on `fn`, in seconds, over some rounds, each of which begins with nothing to collect.
+-- The mean time that the processor spends on `fn`, in seconds, over some rounds, each of which begins with nothing to
+-- collect.
 local function time(rounds, fn)
   local spent = 0
   for _ = 1, rounds do

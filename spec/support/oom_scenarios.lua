@@ -233,8 +233,8 @@ local function replies(state)
   return table.concat(out)
 end
 
--- (Lua itself may run out of memory between `next` and the resume. The chain is then no longer the connection's, and its
--- coroutine not resumed.)
+-- (Lua itself may run out of memory between `next` and the resume. The chain is then no longer the connection's, and
+-- its coroutine not resumed.)
 local function pump(state)
   while true do
     local waiter, token, first, second, third = state.connection:next(state.waiters)

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Each law, broken once in a copy of the tree: lint says which, and where.
+-- Slow: tools/test.sh starts it first.
 
 local uv = require "luv"
 
