@@ -109,13 +109,8 @@ local function least(a, b)
   return a < b and a or b
 end
 
--- True when the socket has the limits that hold for the next operation: as a rule it has.
-local function is_limited(self, record)
-  return not record and not self.deadline and not self.interval and self._read == self.patience
-end
-
--- Before each operation: no longer than patience, and the deadline of the handshake or of the task, allow. False when
--- there is no time left.
+-- Limits the next operation: to patience, and to the deadline of the handshake or of the task. False when there is no
+-- time left. (As a rule the socket has its limits already, and this is not called.)
 local function limit(self, record)
   local write, read = self.settings.write_timeout, self.patience
   if self.interval then read = least(read, self.interval) end
@@ -145,11 +140,6 @@ local function timed_out(self, record)
   if not err then return self:fail(overdue_reply(self)) end
   record.raised = err
   return CANCEL
-end
-
--- Until it is ready the stage is the connection's own.
-local function set_stage(self, stage)
-  if self.was_ready then self.stage = stage end
 end
 
 -- writing -------------------------------------------------------------------------------------------------
@@ -185,19 +175,20 @@ function Caller:settle()
   self.clean = core_is_clean(self.core)
 end
 
---- Writes what was submitted.
+--- Writes what was submitted. (The stage follows once the connection is ready: until then it is the connection's own.)
 ---@return userdata? token CANCEL when the caller's time was up
 function Caller:flush(record)
   local ok, data, size = pcall(core_output, self.core)
   if not ok then return self:fail(self:core_error(data, "ConnectionError")) end
   if not data or self.lost then return end
   self.used = true
-  if not is_limited(self, record) and not limit(self, record) then return timed_out(self, record) end
-  set_stage(self, link.WRITING)
+  local is_limited = not record and not self.deadline and not self.interval and self._read == self.patience
+  if not is_limited and not limit(self, record) then return timed_out(self, record) end
+  if self.was_ready then self.stage = link.WRITING end
   if size > LONG then return self:_write_beside(data) end
   local sent, why = self.socket:send(data)
   if sent then
-    set_stage(self, link.READING)
+    if self.was_ready then self.stage = link.READING end
   elseif why == "timeout" then
     return timed_out(self, record)
   else
@@ -211,7 +202,11 @@ function Caller:_write_beside(data)
   self.writing = true
   self.writer = self.transport.spawn(function()
     local ok, why = socket:send(data)
-    if ok then set_stage(self, link.READING) else self._write_error = why end
+    if not ok then
+      self._write_error = why
+    elseif self.was_ready then
+      self.stage = link.READING
+    end
     self.writing = false
   end)
 end
@@ -226,7 +221,8 @@ end
 --- Waits for bytes and takes them.
 ---@return userdata? token CANCEL when the caller's time was up
 function Caller:read_more(record)
-  if not is_limited(self, record) and not limit(self, record) then return timed_out(self, record) end
+  local is_limited = not record and not self.deadline and not self.interval and self._read == self.patience
+  if not is_limited and not limit(self, record) then return timed_out(self, record) end
   local bytes, why = self.socket:receive()
   if self.lost then return end
   if bytes then
@@ -264,34 +260,30 @@ local function finished(self, record, token, ...)
   return token, ...
 end
 
-local take
-
--- Takes what the core has next. An error of the core's own (no memory, no place on the stack) ends the connection.
-local function take_next(self, record, ok, ...)
-  if ok then return take(self, record, ...) end
-  self:fail(self:core_error((...)))
-  return take(self, record, core_next(self.core, self.waiters))
-end
-
--- Reads until the core has the caller's result. The core of a lost connection has it at once, or does not have the
--- chain.
-function take(self, record, waiter, ...)
+-- Reads until the core has the caller's result: takes what its `next` gives, in a protected call. The core of a lost
+-- connection has the result at once, or does not have the chain. An error of the core's own (no memory, no place on the
+-- stack) ends the connection.
+local function take(self, record, ok, waiter, ...)
+  if not ok then
+    self:fail(self:core_error(waiter))
+    return take(self, record, true, core_next(self.core, self.waiters))
+  end
   if waiter then return finished(self, record, ...) end
   if waiter == nil and self.lost then return finished(self, record, LOST, false) end
   if not self:told(waiter, ...) and not self.lost then
     local token = self:read_more(record)
     if token then return finished(self, record, token) end
   end
-  return take_next(self, record, pcall(core_next, self.core, self.waiters))
+  return take(self, record, pcall(core_next, self.core, self.waiters))
 end
 
 function Caller:wait()
   local record = task.current()
   if record then record.conn = self end
   local token = record and record:take_cancel() and CANCEL or self:flush(record)
+  if not token and not self.lost then token = self:read_more(record) end -- (nothing has come yet)
   if token then return finished(self, record, token) end
-  if self.lost then return take(self, record, core_next(self.core, self.waiters)) end
-  return take(self, record) -- (nothing has come yet)
+  return take(self, record, pcall(core_next, self.core, self.waiters))
 end
 
 -- the end -------------------------------------------------------------------------------------------------

@@ -137,15 +137,10 @@ end
 
 -- places --------------------------------------------------------------------------------------------------
 
--- Lets the attempt take so many seconds from now on.
-local function extend(self, set, attempt, seconds)
-  set[attempt] = seconds and self._transport.now() + seconds + SLACK or math.huge
-end
-
 local function new_attempt(self, set, seconds)
   local attempt = self._attempts + 1
   self._attempts = attempt
-  extend(self, set, attempt, seconds)
+  set[attempt] = seconds and self._transport.now() + seconds + SLACK or math.huge
   return attempt
 end
 
@@ -226,11 +221,12 @@ end
 ---@return integer? attempt for `settle`; nil when there was no place
 function Places:take(client, seconds, connect_seconds)
   if self._waiters.count > 0 or self.using >= self._most and not is_one_free(self) then
-    local attempt = queue_up(self, client, seconds)
-    if attempt then extend(self, self._in_use, attempt, connect_seconds) end
-    return attempt
+    local waited = queue_up(self, client, seconds)
+    if not waited then return nil end
+    self._in_use[waited] = nil -- the attempt begins now
+  else
+    self.using = self.using + 1
   end
-  self.using = self.using + 1
   return new_attempt(self, self._in_use, connect_seconds)
 end
 

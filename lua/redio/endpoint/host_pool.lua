@@ -100,10 +100,9 @@ function Opening:close()
   self.places:settle(self.attempt, nil)
 end
 
--- Calls the transport's `open`; the first result is false when the host cannot wait here. While a task waits in it,
--- closing `stand_in` ends the attempt.
-local function open_socket(self, record, stand_in, options)
-  if not record then return pcall(self.transport.open, self.settings, options, self.settings.connect_timeout) end
+-- Calls the transport's `open` in a task; the first result is false when the host cannot wait here. While the task
+-- waits in it, closing `stand_in` ends the attempt.
+local function open_in_task(self, record, stand_in, options)
   record.conn = stand_in
   local ok, socket, why, permanent, at = pcall(self.transport.open, self.settings, options, limit_of(self, record))
   record.conn = nil
@@ -125,9 +124,14 @@ end
 
 -- Takes a socket of the host's pool, or connects. The connection is ready, or lost.
 local function open(self, client, record, attempt)
-  local places, started = self.places, self.transport.now()
-  local stand_in = record and setmetatable({ places = places, attempt = attempt }, Opening)
-  local ok, socket, why, permanent, at = open_socket(self, record, stand_in, places.options)
+  local places, settings, open_socket, started = self.places, self.settings, self.transport.open, self.transport.now()
+  local ok, socket, why, permanent, at
+  if record then
+    local stand_in = setmetatable({ places = places, attempt = attempt }, Opening)
+    ok, socket, why, permanent, at = open_in_task(self, record, stand_in, places.options)
+  else
+    ok, socket, why, permanent, at = pcall(open_socket, settings, places.options, settings.connect_timeout)
+  end
   if not ok then
     places:settle(attempt, nil)
     cannot_wait(self)
@@ -213,7 +217,13 @@ function Pool:receive(client, extra)
   if not attempt then return nil, refusals.too_many_receivers(self.settings) end
   local started, conn = self.transport.now(), new_receiver(self, extra)
   conn.stage, conn.client = "connecting", client
-  local ok, socket, why, permanent, at = open_socket(self, record, conn, places.new_options)
+  local ok, socket, why, permanent, at
+  if record then
+    ok, socket, why, permanent, at = open_in_task(self, record, conn, places.new_options)
+  else
+    ok, socket, why, permanent, at = pcall(self.transport.open, self.settings, places.new_options,
+      self.settings.connect_timeout)
+  end
   places:settle_receiver(attempt, ok and socket and conn)
   if not ok then cannot_wait(self) end
   greet(conn, started, socket, why, permanent, at)

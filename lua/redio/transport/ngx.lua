@@ -280,11 +280,6 @@ local function addresses_of(settings)
   return { host:find(":", 1, true) and "[" .. host .. "]" or host }
 end
 
-local function connect_to(sock, address, settings, pool)
-  if settings.path then return sock:connect(address, pool) end
-  return sock:connect(address, settings.port, pool)
-end
-
 -- Keeps the values that are the same for all sockets of these settings.
 local function prepare(settings)
   local prepared = {
@@ -297,16 +292,12 @@ local function prepare(settings)
   return prepared
 end
 
-local function set_limits(sock, settings, prepared, seconds)
-  local connect = seconds == settings.connect_timeout and prepared.connect or milliseconds(seconds)
-  sock:settimeouts(connect, prepared.write, prepared.read)
-end
-
 -- Makes a Socket of a connected cosocket, after the TLS handshake if there is to be one.
 local function finish(sock, settings, limit)
   local reused = sock:getreusedtimes() > 0
   if settings.tls and not reused then
-    if limit then set_limits(sock, settings, settings._prepared, limit - ngx.now()) end
+    local prepared = settings._prepared
+    if limit then sock:settimeouts(milliseconds(limit - ngx.now()), prepared.write, prepared.read) end
     local ok, why = secure(sock, settings)
     if not ok then
       sock:close()
@@ -328,11 +319,16 @@ function M.open(settings, pool, seconds)
   local prepared = settings._prepared or prepare(settings)
   local addresses = prepared.addresses
   local limit, why = settings.tls and seconds and ngx.now() + seconds, nil
+  local connect = seconds == settings.connect_timeout and prepared.connect or milliseconds(seconds)
   for i = 1, #addresses do
     local sock = tcp()
-    set_limits(sock, settings, prepared, seconds)
+    sock:settimeouts(connect, prepared.write, prepared.read)
     local connected
-    connected, why = connect_to(sock, addresses[i], settings, pool)
+    if settings.path then
+      connected, why = sock:connect(addresses[i], pool)
+    else
+      connected, why = sock:connect(addresses[i], settings.port, pool)
+    end
     if connected then return finish(sock, settings, limit) end
     if why == "timeout" then break end
   end
