@@ -39,15 +39,28 @@ M.when_closed = M.close_coroutine and load([[
   return fn(...)
 end
 
-local function closed(value, ok, ...)
+local jit = rawget(_G, "jit")
+
+--- Returns `fn` with LuaJIT's compiler off for it. The LuaJIT of 2022 in Debian 12 truncates a pointer to 32 bits in
+--- some compiled loops over `pairs`. Loops over `pairs` that run often are wrapped in this.
+---@generic T: function
+---@param fn T
+---@return T
+function M.interpreted(fn)
+  if jit then jit.off(fn) end
+  return fn
+end
+
+-- (Compiled by that LuaJIT, these two sometimes raise another value than the error.)
+local closed = M.interpreted(function(value, ok, ...)
   getmetatable(value).__close(value)
   if not ok then error((...), 0) end
   return ...
-end
+end)
 
-local function call_and_close(value, fn, ...)
+local call_and_close = M.interpreted(function(value, fn, ...)
   return closed(value, pcall(fn, ...))
-end
+end)
 
 --- Calls `fn(...)`, then `__close` of the value's metatable, perhaps twice: also after an error, and when the coroutine
 --- is closed. (An error that ends a coroutine does not close its variables.)
@@ -72,18 +85,6 @@ end
 --- True when the running coroutine may yield. (nginx replaces the table `coroutine` by one without this function.)
 ---@type fun(): boolean
 M.isyieldable = rawget(coroutine, "isyieldable") or core.isyieldable
-
-local jit = rawget(_G, "jit")
-
---- Returns `fn` with LuaJIT's compiler off for it. The LuaJIT of 2022 in Debian 12 truncates a pointer to 32 bits in
---- some compiled loops over `pairs`. Loops over `pairs` that run often are wrapped in this.
----@generic T: function
----@param fn T
----@return T
-function M.interpreted(fn)
-  if jit then jit.off(fn) end
-  return fn
-end
 
 local newproxy = rawget(_G, "newproxy")
 
